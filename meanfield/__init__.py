@@ -1,0 +1,1 @@
+"""meanfield: inputs are measures, layers are maps between measures."""

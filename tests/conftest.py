@@ -1,0 +1,30 @@
+"""Strict settings for every test: float64, no silent promotion, a seed that is printed on failure."""
+
+import os
+import random
+
+import jax
+import pytest
+
+
+jax.config.update("jax_enable_x64", os.environ.get("MEANFIELD_TEST_X64", "1") == "1")
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if not any(item.get_closest_marker(name) for name in ("slow", "real_model")):
+            item.add_marker(pytest.mark.fast)
+
+
+@pytest.fixture
+def seed() -> int:
+    """A fresh seed each run, pinned by MEANFIELD_SEED; pytest shows it when a test fails."""
+    value = os.environ.get("MEANFIELD_SEED")
+    chosen = int(value) if value else random.randrange(2**31)
+    print(f"MEANFIELD_SEED={chosen}")
+    return chosen
+
+
+@pytest.fixture
+def key(seed):
+    return jax.random.key(seed)
