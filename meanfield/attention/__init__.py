@@ -1,0 +1,28 @@
+"""In-context maps G(mu, x): attention, norms, multilayer perceptrons, and what is made of them.
+
+A map acts on a measure by pushforward, mu -> G(mu, .)_# mu. Attention is a score (how much a query
+likes a key), a choice (how likes become shares of mass) and a value (what is averaged).
+"""
+
+from .attention import (
+    AbstractAttention as AbstractAttention,
+    L2Attention as L2Attention,
+    SelfAttention as SelfAttention,
+)
+from .bias import (
+    AbstractScoreBias as AbstractScoreBias,
+    LinearBias as LinearBias,
+    RelativeBias as RelativeBias,
+)
+from .causal import CausalAttention as CausalAttention, CausalMask as CausalMask
+from .choice import AbstractChoice as AbstractChoice, Softmax as Softmax
+from .compose import Composition as Composition, Residual as Residual
+from .derivative import AttentionDerivative as AttentionDerivative
+from .layers import Affine as Affine, LayerNorm as LayerNorm, MLP as MLP, RMSNorm as RMSNorm
+from .map import (
+    AbstractInContextMap as AbstractInContextMap,
+    AbstractPointMap as AbstractPointMap,
+    AnyMeasure as AnyMeasure,
+)
+from .multihead import MultiheadAttention as MultiheadAttention
+from .rotary import Rotary as Rotary
