@@ -1,1 +1,87 @@
-"""meanfield: inputs are measures, layers are maps between measures."""
+"""meanfield: inputs are measures, layers are maps between measures.
+
+`import meanfield as mf` gives the everyday names; every folder is a public namespace for the rest.
+Names are found when they are first used, so that the command line answers before JAX is loaded.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+
+if TYPE_CHECKING:
+    from . import (
+        attention as attention,
+        audits as audits,
+        lipschitz as lipschitz,
+        measure as measure,
+        models as models,
+        plot as plot,
+        report as report,
+        spectrum as spectrum,
+        transport as transport,
+    )
+    from .attention import (
+        Affine as Affine,
+        CausalAttention as CausalAttention,
+        Composition as Composition,
+        L2Attention as L2Attention,
+        LayerNorm as LayerNorm,
+        MLP as MLP,
+        MultiheadAttention as MultiheadAttention,
+        Residual as Residual,
+        RMSNorm as RMSNorm,
+        Rotary as Rotary,
+        SelfAttention as SelfAttention,
+        Softmax as Softmax,
+    )
+    from .audits import audit as audit
+    from .lipschitz import (
+        Bound as Bound,
+        lipschitz_bound as lipschitz_bound,
+        local_lipschitz as local_lipschitz,
+        LocalLipschitz as LocalLipschitz,
+        RESULTS as RESULTS,
+    )
+    from .measure import (
+        Ball as Ball,
+        ConditionalMeasure as ConditionalMeasure,
+        LayerNormRange as LayerNormRange,
+        Measure as Measure,
+        Sphere as Sphere,
+        stack as stack,
+    )
+    from .transport import (
+        conditional_wasserstein as conditional_wasserstein,
+        Exact as Exact,
+        optimal_transport as optimal_transport,
+        wasserstein as wasserstein,
+    )
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "attention": "Affine CausalAttention Composition L2Attention LayerNorm MLP MultiheadAttention "
+    "Residual RMSNorm Rotary SelfAttention Softmax",
+    "audits": "audit",
+    "lipschitz": "Bound lipschitz_bound local_lipschitz LocalLipschitz RESULTS",
+    "measure": "Ball ConditionalMeasure LayerNormRange Measure Sphere stack",
+    "transport": "conditional_wasserstein Exact optimal_transport wasserstein",
+    "models": "",
+    "plot": "",
+    "report": "",
+    "spectrum": "",
+}
+_HOME_OF = {name: folder for folder, names in _HOMES.items() for name in names.split()}
+__all__ = ["__version__", *_HOMES, *_HOME_OF]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return importlib.import_module(f"{__name__}.{name}")
+    if name in _HOME_OF:
+        return getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
