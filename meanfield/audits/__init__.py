@@ -1,0 +1,1 @@
+"""Audits of every attention layer and head of a model: measured, recorded, judged, resumed."""

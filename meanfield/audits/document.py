@@ -1,0 +1,105 @@
+"""An audit as JSON and back; the JSON schema is read off the record's own annotations."""
+
+import dataclasses
+import json
+import math
+import os
+import tempfile
+import types
+import typing
+from pathlib import Path
+
+from .record import SCHEMA, Audit
+
+
+class RecordError(ValueError):
+    """A file that is not an audit this version can read."""
+
+
+def plain(value):
+    """Dataclasses, tuples and dicts as JSON values; a number that is not finite is refused."""
+    if dataclasses.is_dataclass(value):
+        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {str(name): plain(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"a record holds finite numbers or null; got {value}.")
+    return value
+
+
+def restore(kind, value):
+    """The inverse of `plain` for the annotation `kind`."""
+    if dataclasses.is_dataclass(kind):
+        hints = typing.get_type_hints(kind)
+        return kind(**{name: restore(hint, value[name]) for name, hint in hints.items()})  # pyright: ignore
+    options = typing.get_args(kind)
+    if typing.get_origin(kind) in (types.UnionType, typing.Union):
+        if value is None:
+            return None
+        records = [option for option in options if dataclasses.is_dataclass(option)]
+        return restore(records[0], value) if records else value
+    if typing.get_origin(kind) is tuple:
+        return tuple(restore(options[0], item) for item in value)
+    return value
+
+
+def to_json(audit: Audit) -> str:
+    """The audit as a JSON document: stable key order, ASCII only, finite numbers only."""
+    return json.dumps(plain(audit), indent=1, allow_nan=False) + "\n"
+
+
+def from_json(text: str, source: str = "the document") -> Audit:
+    """Reads what `to_json` wrote.
+
+    Raises:
+      RecordError: `text` is not JSON, or not an audit of this schema.
+    """
+    try:
+        document = json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise RecordError(f"{source} is not JSON ({error}); give the audit.json of a run.") from None
+    found = document.get("schema") if isinstance(document, dict) else None
+    if found != SCHEMA:
+        raise RecordError(
+            f"{source} must be an audit with schema {SCHEMA!r}; got {str(found)[:80]!r}. "
+            "Run `meanfield audit` with this version to write one."
+        )
+    try:
+        return restore(Audit, document)
+    except (KeyError, TypeError, IndexError, AttributeError) as error:
+        raise RecordError(f"{source} is a damaged audit: {type(error).__name__} {error}.") from None
+
+
+def read(path: str | os.PathLike) -> Audit:
+    """The audit in the JSON file at `path`.
+
+    Raises:
+      RecordError: no such file, or not an audit.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecordError(f"{path} cannot be read ({error}); give the audit.json of a run.") from None
+    return from_json(text, str(path))
+
+
+def write_atomically(path: str | os.PathLike, content: str | bytes) -> None:
+    """Writes a temporary file beside `path` and renames it: readers never see half a file."""
+    path = Path(path)
+    data = content.encode("utf-8") if isinstance(content, str) else content
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def write(audit: Audit, path: str | os.PathLike) -> None:
+    """Writes the audit to `path` as JSON, whole or not at all."""
+    write_atomically(path, to_json(audit))

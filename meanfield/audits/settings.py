@@ -1,0 +1,59 @@
+"""What an audit measures and within which limits."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+
+Metric = Literal["local", "heads", "entropy", "bounds", "growth"]
+METRICS: tuple[Metric, ...] = get_args(Metric)
+Overflow = Literal["truncate", "window", "error"]
+
+
+@dataclass(frozen=True)
+class AuditSettings:
+    """Settings of an audit; everything here that changes a number is part of the resume key.
+
+    Attributes:
+      layers: the layers to audit; None for all.
+      metrics: which of `METRICS` to compute; "local" is always there.
+      max_tokens: the longest window of text, special tokens included.
+      overflow: what happens to a longer text: `truncate`, cut into `window`s, or `error`.
+      dedup: merge equal atoms of the first context into masses (they stay equal in every layer).
+      dtype: `f32` or `f64`.
+      rtol: relative residual at which the Lanczos search stops.
+      max_steps: most Lanczos steps.
+      worst: how many worst tokens are named.
+      growth_from: the shortest prefix of the growth curve.
+      jump: ratio between consecutive prefixes above which a change of behaviour is flagged.
+      time_limit: seconds after which no new row is started.
+      memory_limit: bytes that the estimate of one row may not exceed.
+    """
+
+    layers: tuple[int, ...] | None = None
+    metrics: tuple[Metric, ...] = METRICS
+    max_tokens: int = 256
+    overflow: Overflow = "truncate"
+    dedup: bool = False
+    dtype: Literal["f32", "f64"] = "f32"
+    rtol: float = 1e-3
+    max_steps: int = 100
+    worst: int = 5
+    growth_from: int = 16
+    jump: float = 1.8
+    time_limit: float | None = None
+    memory_limit: int | None = None
+
+    def __post_init__(self):
+        unknown = [metric for metric in self.metrics if metric not in METRICS]
+        if unknown:
+            raise ValueError(
+                f"`metrics` must be among {', '.join(METRICS)}; got {', '.join(unknown)}."
+            )
+        if self.overflow not in get_args(Overflow):
+            raise ValueError(
+                f"`overflow` must be one of {', '.join(get_args(Overflow))}; got {self.overflow!r}."
+            )
+        if self.dtype not in ("f32", "f64"):
+            raise ValueError(f"`dtype` must be f32 or f64; got {self.dtype!r}.")
+        if self.max_tokens < 2:
+            raise ValueError(f"`max_tokens` must be at least 2; got {self.max_tokens}.")
