@@ -1,0 +1,37 @@
+"""The activations of pretrained models by the names that config.json gives them."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+def gelu(x: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    r"""$x\, \Phi(x)$ with the exact normal distribution function."""
+    return jax.nn.gelu(x, approximate=False)
+
+
+def gelu_tanh(x: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    r"""The approximation of `gelu` by a hyperbolic tangent."""
+    return jax.nn.gelu(x, approximate=True)
+
+
+def quick_gelu(x: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    r"""$x / (1 + e^{-1.702 x})$."""
+    return x * jax.nn.sigmoid(1.702 * x)
+
+
+# module-level functions, so that equal layers are equal programs and compile once
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "gelu": gelu,
+    "gelu_python": gelu,
+    "gelu_new": gelu_tanh,
+    "gelu_fast": gelu_tanh,
+    "gelu_pytorch_tanh": gelu_tanh,
+    "quick_gelu": quick_gelu,
+    "relu": jax.nn.relu,
+    "silu": jax.nn.silu,
+    "swish": jax.nn.silu,
+    "tanh": jnp.tanh,
+}

@@ -1,0 +1,13 @@
+"""The one error of this folder."""
+
+
+class ModelError(ValueError):
+    """A model that cannot be read or an input that it cannot take.
+
+    The message is one line: what is wrong, where, and how to fix it.
+    """
+
+    def __init__(self, message: str):
+        # names and tokens come from files: nothing of them may break the line or the terminal
+        printable = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
+        super().__init__("".join(printable))

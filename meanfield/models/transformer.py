@@ -1,0 +1,223 @@
+"""The transformer: embeddings, then layers that are maps between measures."""
+
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from meanfield.attention import AbstractPointMap
+from meanfield.measure import ConditionalMeasure, Measure
+
+from .embedding import AbstractEmbedding
+from .error import ModelError
+from .layer import Layer
+from .tokenizer import AbstractTokenizer
+
+
+# lengths are padded to a multiple of this by absent atoms, so that one program serves many
+_BUCKET = 64
+_WIDE_BUCKET = 512
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Card:
+    """What is known of a model besides its weights."""
+
+    family: str
+    path: Path
+    config: dict[str, Any]
+    files: tuple[Path, ...]
+    parameters: int
+
+    @functools.cached_property
+    def hashes(self) -> dict[str, str]:
+        """The SHA-256 of each file that the model was read from."""
+        found = {}
+        for path in self.files:
+            with path.open("rb") as file:
+                found[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+        return found
+
+
+class Transformer(eqx.Module):
+    """A pretrained transformer as maps between measures, in inference mode.
+
+    Args:
+      card: family, config, files.
+      embedding: from inputs to points.
+      entry: the norm of the embeddings, or None.
+      layers: the layers, first to last.
+      final_norm: the norm after the last layer, or None (post-norm models).
+      head: from normed states (n, d) to logits, on the host; None where the file has none.
+      tokenizer: from text to ids; None for images.
+      causal: whether a position sees only what is not after it.
+      ordered: whether the layers need positions: contexts are then `ConditionalMeasure`s.
+    """
+
+    card: Card
+    embedding: AbstractEmbedding
+    entry: AbstractPointMap | None
+    layers: tuple[Layer, ...]
+    final_norm: AbstractPointMap | None = None
+    head: Callable[[np.ndarray], np.ndarray] | None = None
+    tokenizer: AbstractTokenizer | None = None
+    causal: bool = eqx.field(default=False, static=True)
+    ordered: bool = eqx.field(default=False, static=True)
+
+    @property
+    def family(self) -> str:
+        """The model_type, such as "bert"."""
+        return self.card.family
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The fields of config.json that were used, each checked."""
+        return self.card.config
+
+    @property
+    def path(self) -> Path:
+        """Where the model was read from."""
+        return self.card.path
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers the model has."""
+        return self.card.parameters
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """The SHA-256 of each file that the model was read from."""
+        return self.card.hashes
+
+    @property
+    def dim(self) -> int:
+        """The dimension d of the points."""
+        attention = self.layers[0].attention
+        return getattr(attention, "attention", attention).query_proj.shape[-1]
+
+    @property
+    def max_tokens(self) -> int:
+        """The longest input, special tokens included."""
+        return self.embedding.max_tokens
+
+    def tokenize(self, text: str) -> Int[np.ndarray, " n"]:
+        """The ids of a text, with the special tokens of the model, without padding.
+
+        Raises:
+          ModelError: the model takes images, or the text holds no token. (A text that is too long
+            is refused by `hidden` and `contexts`, not here: take a window of the ids.)
+        """
+        return np.array(self._words().encode(text), np.int32)
+
+    def tokens(self, inputs) -> list[str]:
+        """What to call each token: pieces of text for ids, the class token and cells for images."""
+        if self.tokenizer is not None:
+            return self.tokenizer.tokens([int(i) for i in inputs])
+        rows, columns = getattr(self.embedding, "grid", (0, 0))
+        if rows:
+            return ["[CLS]", *(f"{i},{j}" for i in range(rows) for j in range(columns))]
+        return [f"#{int(i)}" for i in inputs]
+
+    def hidden(self, inputs) -> Float[Array, "layers+1 n d"]:
+        """What enters the first layer, the second, ..., and what leaves the last block.
+
+        Args:
+          inputs: token ids (n,), or an image (c, h, w).
+
+        Raises:
+          ModelError: an id or a length the model does not know, an image of another shape.
+        """
+        n, states, _ = self._run(inputs)
+        return jnp.asarray(np.stack([np.asarray(state)[:n] for state in states]))
+
+    def contexts(self, inputs) -> tuple[Measure, ...] | tuple[ConditionalMeasure, ...]:
+        """The measure that enters the attention of each layer: n atoms of mass 1/n.
+
+        In pre-norm models it is the image of the layer's input under its norm.
+        """
+        n, _, contexts = self._run(inputs)
+        kind = ConditionalMeasure.from_sequence if self.ordered else Measure
+        return tuple(kind(jnp.asarray(np.asarray(points)[:n])) for points in contexts)
+
+    def _run(self, inputs) -> tuple[int, list[Array], list[Array]]:
+        """The length n, the padded states between blocks and the padded contexts."""
+        points = self.embedding(inputs)
+        mu = self._padded(points)
+        if self.entry is not None:
+            mu = _push(self.entry, mu)
+        states, contexts = [_rows(mu)], []
+        for layer in self.layers:
+            context, mu = _advance(layer, mu)
+            states.append(_rows(mu))
+            contexts.append(context)
+        return len(points), states, contexts
+
+    def _padded(self, points: np.ndarray) -> Measure | ConditionalMeasure:
+        n, dim = points.shape
+        bucket = _BUCKET if n <= _WIDE_BUCKET else _WIDE_BUCKET
+        size = -(-n // bucket) * bucket
+        padded = np.zeros((size, dim), points.dtype)
+        padded[:n] = points
+        weights = np.zeros(size, points.dtype)
+        weights[:n] = 1 / n
+        if self.ordered:
+            return ConditionalMeasure.from_sequence(padded, base=weights)
+        return Measure(padded, weights)
+
+    def read_out(self, states: Float[Array, "n d"]) -> np.ndarray:
+        """The logits for what leaves the last block: (n, vocabulary), or (classes,) for images.
+
+        Raises:
+          ModelError: the checkpoint has no head.
+        """
+        if self.head is None:
+            raise ModelError(
+                f"{self.path}: this {self.family} checkpoint has no head to make logits with."
+            )
+        if self.final_norm is not None:
+            states = _push(self.final_norm, Measure(states)).points
+        return self.head(np.asarray(states))
+
+    def logits(self, inputs) -> np.ndarray:
+        """The logits of an input (see `read_out`)."""
+        return self.read_out(self.hidden(inputs)[-1])
+
+    def generate(self, ids, count: int) -> Int[np.ndarray, " n"]:
+        """The ids followed by `count` more, each the most likely next one."""
+        ids = [int(i) for i in ids]
+        for _ in range(count):
+            ids.append(int(np.argmax(self.logits(np.array(ids, np.int32))[-1])))
+        return np.array(ids, np.int32)
+
+    def decode(self, ids) -> str:
+        """The text of token ids."""
+        return self._words().decode([int(i) for i in ids])
+
+    def _words(self) -> AbstractTokenizer:
+        if self.tokenizer is None:
+            what = "takes images" if hasattr(self.embedding, "grid") else "came with no tokenizer"
+            raise ModelError(f"{self.path}: this {self.family} model {what}; it reads no text.")
+        return self.tokenizer
+
+
+def _rows(mu: Measure | ConditionalMeasure) -> Array:
+    return mu.points.reshape(-1, mu.dim)
+
+
+@eqx.filter_jit
+def _push(f: AbstractPointMap, mu):
+    return f(mu)
+
+
+@eqx.filter_jit
+def _advance(layer: Layer, mu):
+    """The context of the layer's attention and what leaves the layer."""
+    context = mu if layer.norm is None else layer.norm(mu)
+    return _rows(context), layer.block(mu)
