@@ -1,0 +1,167 @@
+"""Sizes of attention heads on a domain, and how the bounds of heads make the bound of a layer."""
+
+import math
+from collections.abc import Callable
+from functools import singledispatch
+
+import equinox as eqx
+import numpy as np
+from jaxtyping import Float
+
+from meanfield.attention import (
+    AbstractAttention,
+    L2Attention,
+    MultiheadAttention,
+    SelfAttention,
+    Softmax,
+)
+from meanfield.measure import AbstractDomain
+
+from .ellipsoid import Matrix, enclosing, float64, product_norm, spectral_norm
+from .scores import ScoreSizes, score_sizes
+
+
+class HeadSizes(eqx.Module):
+    r"""One head on a domain: its scores and its values $V y$.
+
+    Args:
+      scores: the sizes of the scores.
+      value: $\|V\|$.
+      spread: $\|V E\|$: the values of the domain lie in a ball of this radius.
+    """
+
+    scores: ScoreSizes
+    value: float
+    spread: float
+
+    @property
+    def log_local(self) -> float:
+        r"""A bound on $\log \|D_i\|$: what the query channel of a token can do."""
+        return _log(self.spread * self.scores.query)
+
+    def log_moving(self, p: float) -> float:
+        r"""$\log K_p$, where $|(N u)_i| \le K_p (\sum_j P_{ij} |u_j|^p)^{1/p}$ in every row."""
+        turning = self.scores.key * self.spread
+        if p >= 2 and self.scores.aligned:
+            return _log(math.hypot(self.value, turning))
+        return _log(self.value + 2 ** max(2 / p - 1, 0) * turning)
+
+
+class AttentionSizes(eqx.Module):
+    """All heads of an attention: seen after their output projections, and before them.
+
+    Args:
+      heads: the values are those that come out, O_h V_h y.
+      inner: the values are V_h y.
+      output: the norm of the output projections side by side, [O_1 ... O_H].
+    """
+
+    heads: tuple[HeadSizes, ...]
+    inner: tuple[HeadSizes, ...]
+    output: float
+
+    def log_total(self, p: float, log_moving: Callable[[HeadSizes], float]) -> float:
+        r"""The log of a bound on the layer, from bounds on $\|N^h\|_{L^p}$ for each of its heads.
+
+        Heads are summed, or stacked and then projected: ||[O_1 ... O_H]|| times the root of the
+        sum of squares (of p-th powers for p < 2), whichever is less.
+        """
+        local = self._log_sum([h.log_local for h in self.heads], [h.log_local for h in self.inner])
+        moving = self._log_sum(
+            [log_moving(h) for h in self.heads], [log_moving(h) for h in self.inner], min(p, 2)
+        )
+        return float(np.logaddexp(local, moving))
+
+    def _log_sum(self, heads: list[float], inner: list[float], power: float = 2) -> float:
+        stacked = _log(self.output) + _log_sum_exp([power * h for h in inner]) / power
+        return min(_log_sum_exp(heads), stacked)
+
+
+def attention_sizes(f: AbstractAttention, domain: AbstractDomain, reach: float) -> AttentionSizes:
+    """The sizes of all heads of f on a domain; `reach` is how many positions a query can see.
+
+    Raises:
+      TypeError: for an attention or a choice that no theorem covers.
+    """
+    if not isinstance(f.choice, Softmax):
+        raise TypeError(
+            "`choice` must be Softmax for the theorems of attention; got "
+            f"{type(f.choice).__name__}."
+        )
+    maps = value_maps(f)
+    around = enclosing(domain, maps.dim)
+    scores = score_sizes(f, around, reach)
+    heads, inner = [], []
+    for score, O, V in zip(scores, maps.outputs, maps.values, strict=True):
+        seen = around.times(V)
+        heads.append(HeadSizes(score, product_norm(O, V), product_norm(O, seen)))
+        inner.append(HeadSizes(score, spectral_norm(V), spectral_norm(seen)))
+    output = spectral_norm(np.concatenate(maps.outputs, axis=1))
+    return AttentionSizes(tuple(heads), tuple(inner), output)
+
+
+class ValueMaps(eqx.Module):
+    """What heads put out: sum_h O_h V_h y_h + constant, for an average y_h of each head.
+
+    Args:
+      outputs: the matrices O_h; values: the matrices V_h; both in float64.
+      constant: all biases, behind their output projections.
+    """
+
+    outputs: list[Matrix]
+    values: list[Matrix]
+    constant: Float[np.ndarray, " e"]
+
+    @property
+    def dim(self) -> int:
+        """The dimension of the points that are read."""
+        return self.values[0].shape[1]
+
+    def at(self, point: Float[np.ndarray, " d"]) -> Float[np.ndarray, " e"]:
+        """The output where every head averages to the same point."""
+        heads = zip(self.outputs, self.values, strict=True)
+        return sum((O @ (V @ point) for O, V in heads), start=self.constant)
+
+
+@singledispatch
+def value_maps(f: AbstractAttention) -> ValueMaps:
+    """The output and value projections of all heads.
+
+    Raises:
+      TypeError: for an attention without a rule; register one with `value_maps.register`.
+    """
+    raise TypeError(
+        f"no theorem covers the values of {type(f).__name__}; register a rule with "
+        "`value_maps.register`."
+    )
+
+
+@value_maps.register
+def _(f: SelfAttention) -> ValueMaps:
+    e = f.V.shape[0]
+    return ValueMaps([np.eye(e)], [float64(f.V)], np.zeros(e) if f.c is None else float64(f.c))
+
+
+@value_maps.register
+def _(f: MultiheadAttention) -> ValueMaps:
+    outputs, values = float64(f.output_proj), float64(f.value_proj)
+    constant = np.zeros(outputs.shape[1]) if f.output_bias is None else float64(f.output_bias)
+    if f.value_bias is not None:
+        biases = np.repeat(float64(f.value_bias), f.group, axis=0)
+        constant = constant + np.einsum("hev,hv->e", outputs, biases)
+    return ValueMaps(list(outputs), list(np.repeat(values, f.group, axis=0)), constant)
+
+
+@value_maps.register
+def _(f: L2Attention) -> ValueMaps:
+    outputs = float64(f.output_proj)
+    return ValueMaps(list(outputs), list(float64(f.value_proj)), np.zeros(outputs.shape[1]))
+
+
+def _log(x: float) -> float:
+    return math.log(x) if x > 0 else -math.inf
+
+
+def _log_sum_exp(logs: list[float]) -> float:
+    top = max(logs)
+    return top if math.isinf(top) else top + math.log(sum(math.exp(x - top) for x in logs))

@@ -1,0 +1,151 @@
+"""Measures with a large local constant: two unbalanced Diracs, and the large radius limit."""
+
+import math
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from meanfield.attention import SelfAttention, Softmax
+from meanfield.measure import AbstractDomain, Ball, Measure, Sphere
+
+from .bound import Bound
+from .ellipsoid import Ellipsoid, Matrix, enclosing, float64
+
+
+Vector = Float[np.ndarray, " _"]
+
+# The light Dirac keeps a mass that single precision can hold.
+_LEAST_LOG_RATIO = math.log(1e-30)
+
+
+class TwoDiracs(eqx.Module):
+    r"""The measure $(1 - w) \delta_x + w \delta_y$, in which the light atom y is cheap to move and
+    pulls at the heavy one.
+
+    Args:
+      heavy, light: the points x and y.
+      log_ratio: $\log(w / (1 - w))$.
+    """
+
+    heavy: Vector
+    light: Vector
+    log_ratio: float
+
+    @property
+    def light_mass(self) -> float:
+        return 1 / (1 + math.exp(-self.log_ratio))
+
+    def log_slope(self, A: Matrix, V: Matrix, a: Vector, p: float) -> float:
+        r"""The log of a lower bound on the local constant in $W_p$: what moving y does to x,
+        $(\frac{1-w}{w})^{1/p}\, q\, \|V (I + (1-q) (y-x) b^T)\|$ with $b = Ax + a$ and the
+        share $q = w e^{\langle b, y - x\rangle} / (1 - w + w e^{\langle b, y-x\rangle})$."""
+        b, apart = A @ self.heavy + a, self.light - self.heavy
+        logit = self.log_ratio + float(b @ apart)
+        log_share = -float(np.logaddexp(0.0, -logit))
+        pull = V + (1 - math.exp(log_share)) * np.outer(V @ apart, b)
+        return -self.log_ratio / p + log_share + math.log(max(np.linalg.norm(pull, 2), 1e-300))
+
+
+def worst_measure(f: SelfAttention, domain: AbstractDomain, *, n: int | None = None) -> Measure:
+    r"""A measure on the domain at which attention has a large local constant: two Diracs.
+
+    The pair makes $\langle Ax + a, y - x \rangle$ large; the mass of the light atom is such that
+    it takes half of the attention of the heavy one. With `n`, one of n equal atoms is light.
+
+    Args:
+      f: one head with softmax shares.
+      domain: what holds the measure.
+      n: None for the best masses; the number of equal atoms otherwise (n - 1 lie at one point).
+
+    Raises:
+      TypeError: if f is not a plain `SelfAttention`.
+      ValueError: if n < 2.
+    """
+    pair = _worst_pair(f, domain, 2, n)
+    if n is None:
+        weights = [1 - pair.light_mass, pair.light_mass]
+        return Measure(jnp.asarray(np.stack([pair.heavy, pair.light])), jnp.asarray(weights))
+    return Measure(jnp.asarray(np.stack([pair.heavy] * (n - 1) + [pair.light])))
+
+
+def two_dirac_bound(f: SelfAttention, domain: Ball, *, p: float = 2, n: int | None = None) -> Bound:
+    """A lower bound on the Lipschitz constant in W_p on a ball: the slope at two Diracs.
+
+    Args:
+      f, domain, n: see `worst_measure`; only a ball leaves room for every direction.
+      p: the exponent of the distance.
+    """
+    if not isinstance(domain, Ball):
+        raise TypeError(f"`domain` must be a Ball for a lower bound; got {type(domain).__name__}.")
+    log_value = _worst_pair(f, domain, p, n).log_slope(*_matrices(f), p)
+    return Bound(log_value, "lower", domain, "meanfield:two-diracs")
+
+
+def hardmax_limit(f: SelfAttention, mu: Measure) -> float:
+    r"""The limit of the smooth local constant (p = 2) at the measure blown up by $R \to \infty$,
+    $\|V\| \max_j (\sum_{i : \arg\max_l \langle A x_i, x_l \rangle = j} w_i / w_j)^{1/2}$, where the
+    maxima are strict."""
+    A, V, _ = _matrices(f)
+    seen = float64(mu.weights) > 0
+    points, weights = float64(mu.points)[seen], float64(mu.weights)[seen]
+    taken = np.argmax(points @ A.T @ points.T, axis=1)
+    load = np.bincount(taken, weights=weights, minlength=weights.size) / weights
+    return float(np.linalg.norm(V, 2) * math.sqrt(load.max()))
+
+
+def _worst_pair(f: SelfAttention, domain: AbstractDomain, p: float, n: int | None) -> TwoDiracs:
+    """The pair of largest slope among shrunken copies of the pair of largest exponent."""
+    if n is not None and n < 2:
+        raise ValueError(f"`n` must be None or at least 2; got {n}.")
+    A, V, a = _matrices(f)
+    around = enclosing(domain, A.shape[1])
+    heavy, light = _largest_exponent(A, a, around, isinstance(domain, Sphere))
+    shrinks = np.linspace(0.02, 1, 50) if isinstance(domain, Ball) else [1.0]
+    pairs = [_weighted(t * heavy, t * light, A, a, around, n) for t in shrinks]
+    return max(pairs, key=lambda pair: pair.log_slope(A, V, a, p))
+
+
+def _weighted(
+    z: Vector, u: Vector, A: Matrix, a: Vector, around: Ellipsoid, n: int | None
+) -> TwoDiracs:
+    """The Diracs at m + E z and m + E u, the light one with half of the attention at x."""
+    axes = around.times(np.eye(around.dim))
+    x, y = around.centre + axes @ z, around.centre + axes @ u
+    balanced = min(max(-float((A @ x + a) @ (y - x)), _LEAST_LOG_RATIO), 0.0)
+    return TwoDiracs(x, y, balanced if n is None else -math.log(n - 1))
+
+
+def _largest_exponent(
+    A: Matrix, a: Vector, around: Ellipsoid, on_sphere: bool
+) -> tuple[Vector, Vector]:
+    r"""z, u in the unit ball that make $\langle b(z), u - z \rangle$ large, b the score's slope:
+    projected gradient ascent on $|b(z)| - \langle b(z), z \rangle$ from every special direction."""
+    inner = around.times(around.times(A).T).T
+    shift = around.times((A @ around.centre + a)[None])[0]
+    directions = [np.linalg.svd(inner)[2], np.linalg.eigh(inner + inner.T)[1].T]
+    starts = np.concatenate(directions + [-d for d in directions])
+    z = starts if on_sphere else np.concatenate([starts, starts / 2])
+    step = 1 / max(4 * np.linalg.norm(inner, 2), 1e-300)
+    for _ in range(300):
+        b = z @ inner.T + shift
+        z = z + step * (_unit(b) @ inner - z @ (inner + inner.T) - shift)
+        z = _unit(z) if on_sphere else z / np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1)
+    b = z @ inner.T + shift
+    best = np.argmax(np.linalg.norm(b, axis=1) - np.sum(b * z, axis=1))
+    return z[best], _unit(b)[best]
+
+
+def _unit(rows: Matrix) -> Matrix:
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-300)
+
+
+def _matrices(f: SelfAttention) -> tuple[Matrix, Matrix, Vector]:
+    plain = isinstance(f, SelfAttention) and isinstance(f.choice, Softmax)
+    if not plain or f.score_bias is not None or f.soft_cap is not None:
+        raise TypeError(
+            "`f` must be a SelfAttention with softmax shares, no score bias and no soft cap."
+        )
+    A = float64(f.A)
+    return A, float64(f.V), np.zeros(A.shape[1]) if f.a is None else float64(f.a)
