@@ -18,7 +18,7 @@ from .causal import CausalAttention as CausalAttention, CausalMask as CausalMask
 from .choice import AbstractChoice as AbstractChoice, Softmax as Softmax
 from .compose import Composition as Composition, Residual as Residual
 from .derivative import AttentionDerivative as AttentionDerivative
-from .layers import Affine as Affine, LayerNorm as LayerNorm, MLP as MLP, RMSNorm as RMSNorm
+from .layers import MLP as MLP, Affine as Affine, LayerNorm as LayerNorm, RMSNorm as RMSNorm
 from .map import (
     AbstractInContextMap as AbstractInContextMap,
     AbstractPointMap as AbstractPointMap,

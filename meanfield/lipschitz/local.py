@@ -1,0 +1,196 @@
+r"""The exact local Lipschitz constant of an in-context map at a measure.
+
+In the mass-weighted norm |v|_mu^2 = sum_i w_i |v_i|^2, to first order, the largest ratio of
+Wasserstein-2 distances after and before over all small perturbations of mu, atoms split or not, is
+
+    max( ||J||_mu, max_i ||D_i|| )
+
+(docs: theory/regularity). The smooth part moves atoms, the split part cuts one in two and pulls the
+halves apart. Both are singular values of maps that are never formed: M^{1/2} J M^{-1/2}, with M the
+diagonal of masses, and the blocks D_i.
+"""
+
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from meanfield.attention import AbstractInContextMap, AnyMeasure
+from meanfield.spectrum import SingularTriplet, top_singular
+
+from .jacobian import jacobian
+from .results import RESULTS
+from .upper import upper_at
+
+
+# Lanczos vectors are kept up to this many numbers in all (400 MB in float32), then restarted.
+_BASIS = 10**8
+
+
+class LocalLipschitz(eqx.Module):
+    r"""The local Lipschitz constant of a map at a measure, with its error bars.
+
+    Attributes:
+      value: the constant: `max(smooth, split)`, or `smooth` where splitting was not asked for.
+      smooth: ||J||_mu, what moving atoms can do.
+      split: max_i ||D_i||, what splitting an atom can do (0 where it was not asked for).
+      split_atom: the index of the atom that is best split, in the flat order of `mu.atoms`.
+      lower: a lower bound, |J v|_mu / |v|_mu (or |D_i u| / |u|) at the tangent, less rounding.
+      upper: an upper bound at the point, proved (docs: theory/regularity); inf where none is known.
+      residual: of the singular triplet behind `value`, |A^T u - sigma v|: some singular value lies
+        that near; that it is the largest is a matter of the random start.
+      tangent: the worst direction, in the layout of `mu.points`, of mass-weighted norm one.
+      shares: the share of each atom in the squared norm of `tangent`, in the layout of `mu.masses`.
+      atom: the worst atom, in the flat order of `mu.atoms`.
+      result: how the search ended.
+      stats: `smooth_steps` and `split_steps`, the numbers of products with J and with D.
+    """
+
+    value: Float[Array, ""]
+    smooth: Float[Array, ""]
+    split: Float[Array, ""]
+    split_atom: Int[Array, ""]
+    lower: Float[Array, ""]
+    upper: Float[Array, ""]
+    residual: Float[Array, ""]
+    tangent: Float[Array, "*n d"]
+    shares: Float[Array, "*n"]
+    atom: Int[Array, ""]
+    result: RESULTS
+    stats: dict[str, Any]
+
+    def __repr__(self) -> str:
+        return (
+            f"LocalLipschitz({self.value}, smooth={self.smooth}, split={self.split}, "
+            f"in [{self.lower}, {self.upper}], worst atom {self.atom})"
+        )
+
+
+def local_lipschitz(
+    f: AbstractInContextMap,
+    mu: AnyMeasure,
+    *,
+    key: PRNGKeyArray,
+    splitting: bool = True,
+    rtol: float = 1e-4,
+    max_steps: int = 1000,
+    upper: bool = True,
+    throw: bool = True,
+) -> LocalLipschitz:
+    r"""The exact local Lipschitz constant of $F(\mu) = G(\mu, \cdot)_\# \mu$ in $W_2$ at mu.
+
+    $$\max\Big(\sup_v \frac{|Jv|_\mu}{|v|_\mu},\; \max_i \|D_i\|\Big), \qquad
+    |v|_\mu^2 = \sum_i w_i |v_i|^2,$$
+
+    with J the derivative in all atoms and D_i that of atom i as a query in a frozen context.
+
+    Args:
+      f: any in-context map; attention is differentiated in closed form.
+      mu: a `Measure`, or a `ConditionalMeasure` for maps that depend on positions. The results
+        have its dtype.
+      key: for the random start of the search.
+      splitting: whether atoms may be split.
+      rtol: the residual to reach, relative to the value. The error of the value is of the order
+        of its square where the top singular value is separated.
+      max_steps: the largest number of products with J, and with D.
+      upper: whether to compute the upper bound at the point.
+      throw: whether to raise where the search did not end well; else see `.result`.
+
+    Raises:
+      RuntimeError: the search did not converge, or a number is not finite (with `throw`).
+    """
+    solution = _local_lipschitz(f, mu, key, splitting, rtol, max_steps, upper)
+    if throw:
+        solution = solution.result.error_if(solution, solution.result != RESULTS.successful)
+    return solution
+
+
+@eqx.filter_jit
+def _local_lipschitz(f, mu, key, splitting, rtol, max_steps, upper) -> LocalLipschitz:
+    smooth_key, split_key = jr.split(key)
+    derivative = jacobian(f, mu)
+    moved, move = _smooth_part(derivative, mu, smooth_key, rtol, max_steps)
+    parts, fields = [moved.value[0]], [move]
+    residuals, converged, steps = [moved.residual[0]], moved.converged, [moved.steps]
+    split_atom = jnp.asarray(0)
+    if splitting:
+        split, split_atom, field = _split_part(derivative, mu, split_key, rtol, max_steps)
+        parts.append(split.value[split_atom])
+        fields.append(field)
+        residuals.append(split.residual[split_atom])
+        converged &= split.converged
+        steps.append(split.steps)
+    which = jnp.argmax(jnp.stack(parts))
+    value = jnp.stack(parts)[which]
+    tangent = jnp.stack(fields)[which]
+    shares = mu.masses * jnp.sum(tangent**2, axis=-1)
+    margin = 64 * jnp.finfo(value.dtype).eps
+    finite = jnp.isfinite(value)
+    result = RESULTS.where(converged, RESULTS.successful, RESULTS.max_steps_reached)
+    zero = jnp.zeros_like(value)
+    return LocalLipschitz(
+        value=value,
+        smooth=parts[0],
+        split=parts[1] if splitting else zero,
+        split_atom=split_atom,
+        lower=value * (1 - margin),
+        upper=upper_at(f, mu) * (1 + margin) if upper else zero + jnp.inf,
+        residual=jnp.stack(residuals)[which],
+        tangent=tangent,
+        shares=shares / jnp.maximum(jnp.sum(shares), jnp.finfo(value.dtype).tiny),
+        atom=jnp.argmax(shares),
+        result=RESULTS.where(finite, result, RESULTS.not_finite),
+        stats={"smooth_steps": steps[0], "split_steps": steps[1] if splitting else 0},
+    )
+
+
+def _smooth_part(derivative, mu, key, rtol, max_steps) -> tuple[SingularTriplet, Array]:
+    """The top singular triplet of M^{1/2} J M^{-1/2}, and its tangent M^{-1/2} z."""
+    points, outputs = derivative.points, derivative.outputs
+    root, inverse = _root_masses(mu)
+
+    def matvec(z):
+        return (root * derivative.smooth(inverse * z.reshape(points.shape))).reshape(1, -1)
+
+    def transpose(w):
+        pulled = derivative.smooth_transpose(root * w.reshape(outputs.shape))
+        return (inverse * pulled).reshape(1, -1)
+
+    start = jnp.where(root > 0, jr.normal(key, points.shape, points.dtype), 0).reshape(1, -1)
+    found = _search(matvec, transpose, start, rtol, max_steps)
+    return found, inverse * found.vector.reshape(points.shape)
+
+
+def _split_part(derivative, mu, key, rtol, max_steps) -> tuple[SingularTriplet, Array, Array]:
+    """The top singular triplets of the D_i, the best atom, and its direction as a tangent."""
+    points, outputs = derivative.points, derivative.outputs
+    root, inverse = _root_masses(mu)
+    present = (root > 0).astype(points.dtype)
+
+    def matvec(z):
+        moved = derivative.split(present * z.reshape(points.shape))
+        return (present * moved).reshape(-1, outputs.shape[-1])
+
+    def transpose(w):
+        pulled = derivative.split_transpose(present * w.reshape(outputs.shape))
+        return (present * pulled).reshape(-1, points.shape[-1])
+
+    start = (present * jr.normal(key, points.shape, points.dtype)).reshape(-1, points.shape[-1])
+    found = _search(matvec, transpose, start, rtol, max_steps)
+    best = jnp.argmax(found.value)
+    alone = jnp.zeros_like(found.vector).at[best].set(found.vector[best])
+    return found, best, inverse * alone.reshape(points.shape)
+
+
+def _search(matvec, transpose, start, rtol, max_steps) -> SingularTriplet:
+    capacity = int(max(8, min(48, _BASIS // start.size)))
+    return top_singular(matvec, transpose, start, rtol=rtol, max_steps=max_steps, capacity=capacity)
+
+
+def _root_masses(mu: AnyMeasure) -> tuple[Float[Array, "*n 1"], Float[Array, "*n 1"]]:
+    """The square roots of the masses and their inverses, zero for absent atoms."""
+    present = mu.masses > 0
+    root = jnp.sqrt(jnp.where(present, mu.masses, 1))
+    return jnp.where(present, root, 0)[..., None], jnp.where(present, 1 / root, 0)[..., None]

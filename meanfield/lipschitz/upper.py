@@ -1,0 +1,179 @@
+r"""An upper bound on the local Lipschitz constant at a measure (docs: theory/regularity).
+
+For attention, J = D + N with D_i the local part of atom i and N what reaches it through the
+context, so ||J|| <= max_i ||D_i|| + ||N||. Norms of small matrices are bounded by their Schatten-8
+norm, (tr (X^T X)^4)^{1/8}, which costs two products and exceeds ||X|| by at most rank^{1/8}.
+"""
+
+from functools import singledispatch
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from meanfield.attention import (
+    AbstractAttention,
+    AbstractInContextMap,
+    AbstractPointMap,
+    AnyMeasure,
+    CausalAttention,
+    Composition,
+    Residual,
+)
+from meanfield.attention.attending import AbstractMask
+from meanfield.measure import Measure
+
+from .factors import Factors, factors
+
+
+# Beyond these sizes no bound is computed: entries of the shares, and of all covariances of a head.
+_SHARES = 5 * 10**7
+_COVARIANCES = 10**8
+
+
+@singledispatch
+def upper_at(f: AbstractInContextMap, mu: AnyMeasure) -> Float[Array, ""]:
+    """An upper bound on max(||J||, max_i ||D_i||) at mu; inf where no rule is known."""
+    return jnp.asarray(jnp.inf, mu.points.dtype)
+
+
+@upper_at.register
+def _(f: AbstractPointMap, mu: AnyMeasure) -> Float[Array, ""]:
+    x = mu.atoms.points
+    if x.shape[0] * x.shape[1] ** 2 > _COVARIANCES:
+        return jnp.asarray(jnp.inf, x.dtype)
+    norms = schatten(jax.vmap(jax.jacfwd(f.point))(x))
+    return jnp.max(norms, where=mu.atoms.present, initial=0)
+
+
+@upper_at.register
+def _(f: Residual, mu: AnyMeasure) -> Float[Array, ""]:
+    return 1 + jnp.abs(f.scale) * upper_at(f.f, mu)
+
+
+@upper_at.register
+def _(f: Composition, mu: AnyMeasure) -> Float[Array, ""]:
+    bound = jnp.ones((), mu.points.dtype)
+    for g in f.maps:
+        bound, mu = bound * upper_at(g, mu), g(mu)
+    return bound
+
+
+@upper_at.register
+def _(f: CausalAttention, mu: AnyMeasure) -> Float[Array, ""]:
+    return _attention_bound(f.attention, mu, f.mask)
+
+
+@upper_at.register
+def _(f: AbstractAttention, mu: AnyMeasure) -> Float[Array, ""]:
+    return _attention_bound(f, mu, None)
+
+
+def _attention_bound(f: AbstractAttention, mu: AnyMeasure, mask: AbstractMask | None) -> Array:
+    atoms = mu.atoms
+    parts = factors(f, atoms, mu.positions)
+    seen = f.attending(mu, mu.points, mask)
+    heads, m, n = seen.shape
+    dims = seen.values.shape[-1] * max(seen.keys.shape[-1], seen.values.shape[-1])
+    if parts is None or heads * m * n > _SHARES or n * dims > _COVARIANCES:
+        return jnp.asarray(jnp.inf, atoms.points.dtype)
+    shares = seen.weights()
+    slopes = None if f.soft_cap is None else _slopes(seen)
+    if slopes is not None:
+        parts = Factors(parts.query, parts.twist, parts.reach, False, parts.value, parts.output)
+    reduced = None if parts.output is None else jnp.linalg.qr(parts.output, mode="r")
+    frame = jnp.linalg.qr(parts.query.swapaxes(1, 2), mode="r")  # Q^T = U R, so |X Q| = |X R^T|
+
+    def one(arrays):
+        return _head_norms(parts.steady, *arrays)
+
+    per_head = (
+        shares,
+        slopes,
+        seen.keys,
+        seen.values,
+        parts.twist,
+        parts.reach,
+        parts.value,
+        frame,
+        reduced,
+    )
+    local, row, local_inner, row_inner = jax.lax.map(one, per_head)
+    whole = 1.0 if parts.output is None else _norm(jnp.concatenate(list(parts.output), axis=1))
+    present = atoms.present
+    local_part = jnp.minimum(local.sum(0), whole * jnp.sqrt(jnp.sum(local_inner**2, 0)))
+    spread = jnp.einsum("hn,hnm->nm", row, shares) * row.sum(0)[:, None]
+    spread_inner = jnp.einsum("hn,hnm->nm", row_inner**2, shares)
+    context = jnp.minimum(_columns(spread, atoms), whole * _columns(spread_inner, atoms))
+    return jnp.max(local_part, where=present, initial=0) + context
+
+
+def _columns(spread: Float[Array, "n n"], atoms: Measure) -> Float[Array, ""]:
+    """sqrt( max_j sum_i (w_i / w_j) spread_ij )."""
+    safe = jnp.where(atoms.present, atoms.weights, 1)
+    columns = jnp.einsum("i,ij->j", atoms.weights, spread) / safe
+    return jnp.sqrt(jnp.max(columns, where=atoms.present, initial=0))
+
+
+def _slopes(seen) -> Float[Array, "H n n"]:
+    return jax.lax.map(
+        lambda qk: 1 - jnp.tanh(qk[0] @ qk[1].T / seen.soft_cap) ** 2, (seen.queries, seen.keys)
+    )
+
+
+def _head_norms(
+    steady: bool, shares, slopes, keys, values, twist, reach, value_map, frame, reduced
+) -> tuple[Array, Array, Array, Array]:
+    """For each query of a head: bounds on ||O C_i T_i Q|| and on the norm of the row N_i, with the
+    output projection and, for the sum over heads, without."""
+    cross, second = _covariances(shares, slopes, keys, values, reach)
+    cross = cross if twist is None else cross @ twist
+    cross = cross @ frame.T
+    inner = schatten(cross), _row(steady, value_map, second)
+    if reduced is None:
+        return *inner, *inner
+    outer = (
+        schatten(reduced @ cross),
+        _row(steady, reduced @ value_map, reduced @ second @ reduced.T),
+    )
+    return *outer, *inner
+
+
+def _row(steady: bool, value_map: Array, second: Array) -> Float[Array, " n"]:
+    """|| B V V^T B^T + second ||^(1/2) where cross terms vanish, the sum of both roots else."""
+    direct, through = _norm(value_map), jnp.sqrt(schatten(second))
+    return jnp.sqrt(direct**2 + through**2) if steady else direct + through
+
+
+def _covariances(shares, slopes, keys, values, reach) -> tuple[Array, Array]:
+    """C_i = sum_j P_ij c_ij (v_j - mean_i) k_j^T and sum_j P_ij c_ij^2 |b_ij|^2 (v_j - mean_i)(.)^T,
+    with c_ij the slope of the soft cap."""
+    values = values - jnp.mean(values, axis=0)
+    mean = shares @ values
+    bent = shares if slopes is None else shares * slopes
+    cross = jnp.einsum("ij,jv,jk->ivk", bent, values, keys) - jnp.einsum(
+        "iv,ik->ivk", mean, bent @ keys
+    )
+    weight = shares * reach**2 if slopes is None else shares * (slopes * reach) ** 2
+    first = jnp.einsum("ij,jv,iu->ivu", weight, values, mean)
+    second = jnp.einsum("ij,jv,ju->ivu", weight, values, values) - first - first.swapaxes(1, 2)
+    total = jnp.sum(weight, axis=1)[:, None, None]
+    return cross, second + total * jnp.einsum("iv,iu->ivu", mean, mean)
+
+
+def schatten(x: Float[Array, "*n a b"]) -> Float[Array, "*n"]:
+    """The Schatten-8 norm (sum of sigma^8)^(1/8), an upper bound on the operator norm."""
+    size = jnp.sqrt(jnp.sum(x**2, axis=(-2, -1)))
+    safe = jnp.where(size > 0, size, 1)
+    x = x / safe[..., None, None]
+    gram = (
+        jnp.einsum("...ab,...ac->...bc", x, x)
+        if x.shape[-1] <= x.shape[-2]
+        else (jnp.einsum("...ab,...cb->...ac", x, x))
+    )
+    square = jnp.einsum("...ab,...bc->...ac", gram, gram)
+    return size * jnp.sum(square**2, axis=(-2, -1)) ** 0.125
+
+
+def _norm(x: Float[Array, "a b"]) -> Float[Array, ""]:
+    return jnp.linalg.norm(x, 2)

@@ -1,0 +1,169 @@
+r"""The largest singular value of a linear map, by Golub-Kahan-Lanczos bidiagonalisation.
+
+From a random start, k products with A and k with its transpose give orthonormal V_k, U_k and an
+upper bidiagonal B_k with A V_k = U_k B_k and A^T U_k = V_k B_k^T + beta_k v_{k+1} e_k^T. The top
+singular triplet (sigma, p, q) of B_k gives the vectors V_k q, U_k p, for which
+
+- |A V_k q| = sigma: a lower bound on the norm of A, whatever the rounding of the search;
+- |A^T U_k p - sigma V_k q| = beta_k |p_k|: the residual; some singular value of A lies that near.
+
+Many maps at once (the blocks of a block-diagonal map) run in lockstep: vectors have shape
+(blocks, size), and the search ends when the largest block is known.
+"""
+
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+
+Vectors = Float[Array, "blocks size"]
+
+
+class SingularTriplet(eqx.Module):
+    """The top singular value of each block, as far as it was needed to know the largest.
+
+    `value` (blocks,) is |A v| for the unit vectors `vector` (blocks, size), a lower bound up to
+    rounding; `residual` (blocks,); `steps`, the number of products with A; `converged`, whether
+    the largest block's residual is below the tolerance and no other block can be larger by
+    its own residual.
+    """
+
+    value: Float[Array, " blocks"]
+    vector: Vectors
+    residual: Float[Array, " blocks"]
+    steps: Int[Array, ""]
+    converged: Bool[Array, ""]
+
+
+class _Bidiagonal(eqx.Module):
+    """B_k with beta_k, its basis v_1..v_k, and the vectors v_{k+1} and u_k that carry it on."""
+
+    basis: Float[Array, "capacity blocks size"]
+    v: Vectors
+    u: Float[Array, "blocks rows"]
+    alpha: Float[Array, "blocks capacity"]
+    beta: Float[Array, "blocks capacity"]
+    count: Int[Array, ""]
+
+
+class _Ritz(eqx.Module):
+    """The top triplet found so far, and the products spent on it."""
+
+    value: Float[Array, " blocks"]
+    residual: Float[Array, " blocks"]
+    vector: Vectors
+    steps: Int[Array, ""]
+
+
+def top_singular(
+    matvec: Callable[[Vectors], Float[Array, "blocks rows"]],
+    transpose: Callable[[Float[Array, "blocks rows"]], Vectors],
+    start: Vectors,
+    *,
+    rtol: float = 1e-4,
+    max_steps: int = 500,
+    capacity: int = 48,
+) -> SingularTriplet:
+    """The largest singular value of each of the blocks, as far as the largest of all needs it.
+
+    Args:
+      matvec, transpose: A and A^T on (blocks, size) and (blocks, rows) arrays, block by block.
+      start: (blocks, size), random normal vectors; their dtype is the precision of the search.
+      rtol: stop when the residual is below rtol times the value (20 times the machine epsilon
+        is the least that can be asked).
+      max_steps: the largest number of products with A.
+      capacity: how many basis vectors are kept; a longer search restarts from its best vector.
+
+    References: {cite}`golub1965`; one-sided reorthogonalisation as in {cite}`simon2000`.
+    """
+    capacity = min(capacity, start.shape[1], max_steps)
+    rtol = max(rtol, 20 * float(jnp.finfo(start.dtype).eps))
+
+    def unfinished(ritz: _Ritz) -> Bool[Array, ""]:
+        return (ritz.steps < max_steps) & ~_settled(ritz, rtol)
+
+    def cycle(ritz: _Ritz) -> _Ritz:
+        return _cycle(matvec, transpose, ritz, unfinished, capacity)
+
+    unknown = jnp.full(start.shape[0], jnp.inf, start.dtype)
+    first = _Ritz(jnp.zeros_like(unknown), unknown, start, jnp.asarray(0))
+    ritz = jax.lax.while_loop(unfinished, cycle, first)
+    unit, _ = _normalise(ritz.vector)
+    value = jnp.linalg.norm(matvec(unit), axis=-1)
+    return SingularTriplet(value, unit, ritz.residual, ritz.steps + 1, _settled(ritz, rtol))
+
+
+def _settled(ritz: _Ritz, rtol: float) -> Bool[Array, ""]:
+    """Whether the largest value is known: its own residual small, no other block in reach."""
+    best = jnp.argmax(ritz.value)
+    slack = rtol * ritz.value[best]
+    within_reach = ritz.value + ritz.residual > ritz.value[best] + slack
+    return (ritz.residual[best] <= slack) & ~jnp.any(within_reach)
+
+
+def _cycle(matvec, transpose, ritz: _Ritz, unfinished: Callable, capacity: int) -> _Ritz:
+    """One bidiagonalisation from the best vector so far, until it is good enough or full."""
+
+    def grow(carry):
+        state, now = carry
+        state = _step(matvec, transpose, state)
+        return state, _best_pair(state, now)
+
+    def go_on(carry):
+        state, now = carry
+        return (state.count < capacity) & unfinished(now)
+
+    state = _start(matvec, ritz.vector, capacity)
+    unknown = jnp.full_like(ritz.residual, jnp.inf)
+    pair = _Ritz(
+        ritz.value, unknown, jnp.zeros((len(unknown), capacity), unknown.dtype), ritz.steps
+    )
+    state, pair = jax.lax.while_loop(go_on, grow, (state, pair))
+    vector = jnp.einsum("bc,cbs->bs", pair.vector, state.basis)
+    return _Ritz(pair.value, pair.residual, vector, pair.steps)
+
+
+def _start(matvec, vector: Vectors, capacity: int) -> _Bidiagonal:
+    v, _ = _normalise(vector)
+    rows = jax.eval_shape(matvec, v)
+    diagonal = jnp.zeros((v.shape[0], capacity), v.dtype)
+    basis = jnp.zeros((capacity, *v.shape), v.dtype)
+    return _Bidiagonal(
+        basis, v, jnp.zeros(rows.shape, rows.dtype), diagonal, diagonal, jnp.asarray(0)
+    )
+
+
+def _step(matvec, transpose, state: _Bidiagonal) -> _Bidiagonal:
+    """u_k = A v_k - beta_{k-1} u_{k-1}, then v_{k+1} = A^T u_k - alpha_k v_k, both of length 1."""
+    k, floor = state.count, 10 * jnp.finfo(state.v.dtype).eps * jnp.max(state.alpha, axis=1)
+    before = jnp.where(k > 0, state.beta[:, k - 1], 0)
+    basis = state.basis.at[k].set(state.v)
+    u, alpha = _normalise(matvec(state.v) - before[:, None] * state.u, floor)
+    v = transpose(u) - alpha[:, None] * state.v
+    for _ in range(2):  # a second pass removes what rounding left of the first
+        v = v - jnp.einsum("cb,cbs->bs", jnp.einsum("cbs,bs->cb", basis, v), basis)
+    v, beta = _normalise(v, jnp.maximum(floor, 10 * jnp.finfo(v.dtype).eps * alpha))
+    alphas, betas = state.alpha.at[:, k].set(alpha), state.beta.at[:, k].set(beta)
+    return _Bidiagonal(basis, v, u, alphas, betas, k + 1)
+
+
+def _best_pair(state: _Bidiagonal, now: _Ritz) -> _Ritz:
+    """The top triplet of B_k: its value, residual, and right vector in the basis."""
+    capacity = state.alpha.shape[1]
+    inside = jnp.arange(1, capacity) < state.count
+    above = jnp.where(inside, state.beta[:, :-1], 0)
+    matrix = jax.vmap(jnp.diag)(state.alpha) + jax.vmap(lambda b: jnp.diag(b, 1))(above)
+    left, values, right = jnp.linalg.svd(matrix)
+    last = state.count - 1
+    residual = state.beta[:, last] * jnp.abs(left[:, last, 0])
+    return _Ritz(values[:, 0], residual, right[:, 0], now.steps + 1)
+
+
+def _normalise(x: Vectors, floor: Float[Array, " blocks"] | float = 0.0):
+    """Vectors of length one, and their lengths; what is shorter than `floor` is rounding: zero."""
+    length = jnp.linalg.norm(x, axis=-1)
+    length = jnp.where(length > floor, length, 0)
+    return x * jnp.where(length > 0, 1 / jnp.where(length > 0, length, 1), 0)[:, None], length
