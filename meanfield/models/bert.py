@@ -14,8 +14,9 @@ import jax.numpy as jnp
 from meanfield.attention import RelativeBias
 
 from .embedding import AfterPadding, TokenEmbedding
-from .layer import Layer, Reader, post_norm_layer
+from .layer import Layer, post_norm_layer
 from .parts import Parts
+from .reader import Reader
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +94,7 @@ IGNORABLE = (
 def read(reader: Reader, family: str) -> Parts:
     """The embeddings and layers of a BERT-like checkpoint."""
     config, names = reader.config, _NAMES[family]
-    reader.checkpoint.strip(names.prefix)
+    reader.checkpoint.strip_prefix(names.prefix)
     config.expect("position_embedding_type", "absolute")
     config.expect("is_decoder", False)
     config.expect("sinusoidal_pos_embds", False)
@@ -145,15 +146,15 @@ def _layer(
 ) -> Layer:
     (dim, heads), config = shape, reader.config
     hidden = config.integer(names.hidden)
-    four = (names.query, names.key, names.value, names.output)
-    query, key, value, output = (f"{at}.{name}" for name in four)
     mlp = reader.mlp(
-        reader.affine(f"{at}.{names.mlp_in}", hidden, dim),
-        reader.affine(f"{at}.{names.mlp_out}", dim, hidden),
+        reader.linear(f"{at}.{names.mlp_in}", hidden, dim),
+        reader.linear(f"{at}.{names.mlp_out}", dim, hidden),
         reader.activation(names.activation, "gelu"),
     )
+    four = (names.query, names.key, names.value, names.output)
+    projections = [reader.linear(f"{at}.{name}", dim, dim) for name in four]
     return post_norm_layer(
-        reader.attention((query, key, value, output), dim, heads, score_bias=score_bias),
+        reader.attention(*projections, heads, score_bias=score_bias),
         reader.layer_norm(f"{at}.{names.attention_norm}", dim, epsilon),
         mlp,
         reader.layer_norm(f"{at}.{names.mlp_norm}", dim, epsilon),

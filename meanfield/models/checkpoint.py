@@ -134,7 +134,7 @@ class Checkpoint:
         """How many numbers the tensors handed out hold."""
         return sum(int(np.prod(self.tensors[name].shape)) for name in self._taken)
 
-    def strip(self, *prefixes: str) -> None:
+    def strip_prefix(self, *prefixes: str) -> None:
         """Names lose the first of the prefixes that any name has (`bert.`, `model.`, ...)."""
         prefix = next((p for p in prefixes if any(n.startswith(p) for n in self.tensors)), "")
         named = {name.removeprefix(prefix): tensor for name, tensor in self.tensors.items()}

@@ -64,12 +64,21 @@ class Config:
         if self.fields.get(name, value) != value:
             self._refuse(name, repr(value), self.fields[name])
 
-    def heads(self, name: str, dim: int) -> int:
-        """A number of heads, which must divide the dimension."""
-        heads = self.integer(name)
-        if dim % heads:
-            self._refuse(name, f"a divisor of the dimension {dim}", heads)
+    def heads(self, name: str, whole: int, default: int | None = None) -> int:
+        """A number of heads, which must divide the dimension (or the number of query heads)."""
+        heads = self.integer(name, default)
+        if whole % heads:
+            self._refuse(name, f"a divisor of {whole}", heads)
         return heads
+
+    def layer_type(self, index: int) -> str:
+        """The kind of attention of a layer, by the list `layer_types`."""
+        kinds = self.fields["layer_types"]
+        known = ("full_attention", "sliding_attention")
+        if not isinstance(kinds, list) or len(kinds) <= index or kinds[index] not in known:
+            self._refuse("layer_types", f"a list of {' or '.join(known)}, one a layer", kinds)
+        self.used["layer_types"] = kinds
+        return kinds[index]
 
     def section(self, name: str) -> "Config":
         """A nested object as a config of its own (empty where absent)."""

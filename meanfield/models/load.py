@@ -11,6 +11,7 @@ from .error import ModelError
 
 if TYPE_CHECKING:
     import meanfield.models.transformer
+
     from .parts import Parts
     from .tokenizer import AbstractTokenizer
 
@@ -102,7 +103,7 @@ def assemble(
     tokenizer: "AbstractTokenizer | None",
 ) -> "meanfield.models.transformer.Transformer":
     """The transformer that a checkpoint and a config describe; every tensor accounted for."""
-    from .layer import Reader
+    from .reader import Reader
     from .transformer import Card, Transformer
 
     parts = _parts(Reader(checkpoint, config), family)

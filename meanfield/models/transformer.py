@@ -171,8 +171,13 @@ class Transformer(eqx.Module):
             return ConditionalMeasure.from_sequence(padded, base=weights)
         return Measure(padded, weights)
 
-    def read_out(self, states: Float[Array, "n d"]) -> np.ndarray:
-        """The logits for what leaves the last block: (n, vocabulary), or (classes,) for images.
+    def logits(self, inputs) -> np.ndarray:
+        """The logits of an input: (n, vocabulary), or (classes,) for images (see `read_out`)."""
+        n, states, _ = self._run(inputs)
+        return self.read_out(np.asarray(states[-1])[:n])
+
+    def read_out(self, states: Float[Array | np.ndarray, "n d"]) -> np.ndarray:
+        """The logits for what leaves the last block, such as `hidden(ids)[-1]`.
 
         Raises:
           ModelError: the checkpoint has no head.
@@ -182,12 +187,9 @@ class Transformer(eqx.Module):
                 f"{self.path}: this {self.family} checkpoint has no head to make logits with."
             )
         if self.final_norm is not None:
-            states = _push(self.final_norm, Measure(states)).points
+            normed = _push(self.final_norm, self._padded(np.asarray(states)))
+            states = np.asarray(_rows(normed))[: len(states)]
         return self.head(np.asarray(states))
-
-    def logits(self, inputs) -> np.ndarray:
-        """The logits of an input (see `read_out`)."""
-        return self.read_out(self.hidden(inputs)[-1])
 
     def generate(self, ids, count: int) -> Int[np.ndarray, " n"]:
         """The ids followed by `count` more, each the most likely next one."""
