@@ -5,8 +5,8 @@
 TEXT is the tiny Shakespeare text of the char-rnn repository (1,115,394 characters, public domain;
 any text will do), OUT the folder to write. Plain JAX and optax, about 100 seconds of CPU. The
 folder holds config.json, model.safetensors and tokenizer.json in the naming of Hugging Face's
-GPT-2, so that `meanfield.models.load` and `transformers` both read it. The last tenth of the text
-is held out and never trained on.
+GPT-2, so that `meanfield.models.load` and `transformers` both read it, and sample.txt, a page of
+the last tenth of the text, which is held out and never trained on.
 """
 
 import argparse
@@ -132,6 +132,12 @@ def characters(letters: list[str]) -> Tokenizer:
     return tokenizer
 
 
+def page(text: str, length: int = 2500) -> str:
+    """Whole paragraphs from the beginning of a text, about a page."""
+    start = text.index("\n\n") + 2
+    return text[start : text.rindex("\n\n", start, start + length)] + "\n"
+
+
 def configuration(vocab: int) -> dict:
     return {
         "architectures": ["GPT2LMHeadModel"],
@@ -168,6 +174,8 @@ def main():
         chosen.out / "model.safetensors",
         metadata={"format": "pt"},
     )
+    (chosen.out / "model.safetensors").chmod(0o644)
+    (chosen.out / "sample.txt").write_text(page(text[split:]), encoding="utf-8")
     (chosen.out / "config.json").write_text(
         json.dumps(configuration(len(letters)), indent=2) + "\n"
     )
