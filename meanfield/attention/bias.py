@@ -69,6 +69,8 @@ class RelativeBias(AbstractScoreBias):
         else:
             distance = jnp.maximum(-ahead, 0)
         near = buckets // 2
-        ratio = jnp.log(jnp.maximum(distance, 1) / near) / np.log(self.max_distance / near)
-        far = jnp.minimum(near + (ratio * (buckets - near)).astype(distance.dtype), buckets - 1)
+        # where each logarithmic bucket begins, as integers: a rounded logarithm would miss by one
+        steps = np.arange(1, buckets - near) / (buckets - near)
+        starts = np.ceil(near * (self.max_distance / near) ** steps - 1e-9).astype(int)
+        far = near + jnp.searchsorted(jnp.asarray(starts), distance, side="right")
         return offset + jnp.where(distance < near, distance, far)
