@@ -30,7 +30,7 @@ CLASSES = 10
 
 
 def initial(key) -> dict:
-    """Every matrix normal with standard deviation 0.02, under the names of ViT."""
+    """Every matrix normal with variance 1 / inputs, positions with variance 1; names of ViT."""
     linear = {"classifier": (CLASSES, DIM)}
     for l in range(LAYERS):
         at = f"vit.encoder.layer.{l}"
@@ -45,14 +45,14 @@ def initial(key) -> dict:
     patch_key, class_key, place_key, *keys = jr.split(key, 3 + len(linear))
     at = "vit.embeddings"
     params = {
-        f"{at}.cls_token": 0.02 * jr.normal(class_key, (1, 1, DIM)),
-        f"{at}.position_embeddings": 0.02 * jr.normal(place_key, (1, PATCHES + 1, DIM)),
-        f"{at}.patch_embeddings.projection.weight": 0.02
-        * jr.normal(patch_key, (DIM, 1, PATCH, PATCH)),
+        f"{at}.cls_token": jr.normal(class_key, (1, 1, DIM)),
+        f"{at}.position_embeddings": jr.normal(place_key, (1, PATCHES + 1, DIM)),
+        f"{at}.patch_embeddings.projection.weight": jr.normal(patch_key, (DIM, 1, PATCH, PATCH))
+        / PATCH,
         f"{at}.patch_embeddings.projection.bias": jnp.zeros(DIM),
     }
     for (name, shape), k in zip(linear.items(), keys, strict=True):
-        params[f"{name}.weight"] = 0.02 * jr.normal(k, shape)
+        params[f"{name}.weight"] = jr.normal(k, shape) / jnp.sqrt(shape[1])
         params[f"{name}.bias"] = jnp.zeros(shape[0])
     norms = [
         f"vit.encoder.layer.{l}.layernorm_{side}"
@@ -106,7 +106,7 @@ def loss(p, images, labels):
 
 
 def train(images, labels, seed: int) -> dict:
-    descent = optax.adamw(optax.cosine_decay_schedule(2e-3, STEPS), weight_decay=1e-2)
+    descent = optax.adamw(optax.cosine_decay_schedule(2e-3, STEPS), weight_decay=0.1)
     params = initial(jr.key(seed))
     state = descent.init(params)
 
@@ -168,6 +168,7 @@ def main():
         chosen.out / "model.safetensors",
         metadata={"format": "pt"},
     )
+    (chosen.out / "model.safetensors").chmod(0o644)
     (chosen.out / "config.json").write_text(json.dumps(configuration(), indent=2) + "\n")
     np.save(chosen.out / "samples.npy", test_images[:16])
 
