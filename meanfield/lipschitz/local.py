@@ -159,7 +159,9 @@ def _smooth_part(derivative, mu, key, rtol, max_steps) -> tuple[SingularTriplet,
         return (inverse * pulled).reshape(1, -1)
 
     start = jnp.where(root > 0, jr.normal(key, points.shape, points.dtype), 0).reshape(1, -1)
-    found = _search(matvec, transpose, start, rtol, max_steps)
+    found = top_singular(
+        matvec, transpose, start, rtol=rtol, max_steps=max_steps, capacity=_capacity(start, 32)
+    )
     return found, inverse * found.vector.reshape(points.shape)
 
 
@@ -178,15 +180,18 @@ def _split_part(derivative, mu, key, rtol, max_steps) -> tuple[SingularTriplet, 
         return (present * pulled).reshape(-1, points.shape[-1])
 
     start = (present * jr.normal(key, points.shape, points.dtype)).reshape(-1, points.shape[-1])
-    found = _search(matvec, transpose, start, rtol, max_steps)
+    capacity = _capacity(start, 12)  # many small blocks: short searches, looked at now and then
+    found = top_singular(
+        matvec, transpose, start, rtol=rtol, max_steps=max_steps, capacity=capacity, stride=3
+    )
     best = jnp.argmax(found.value)
     alone = jnp.zeros_like(found.vector).at[best].set(found.vector[best])
     return found, best, inverse * alone.reshape(points.shape)
 
 
-def _search(matvec, transpose, start, rtol, max_steps) -> SingularTriplet:
-    capacity = int(max(8, min(48, _BASIS // start.size)))
-    return top_singular(matvec, transpose, start, rtol=rtol, max_steps=max_steps, capacity=capacity)
+def _capacity(start: Array, wanted: int) -> int:
+    """How many vectors to keep: as many as wanted, as far as memory goes."""
+    return int(max(4, min(wanted, _BASIS // start.size)))
 
 
 def _root_masses(mu: AnyMeasure) -> tuple[Float[Array, "*n 1"], Float[Array, "*n 1"]]:

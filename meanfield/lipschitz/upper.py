@@ -132,11 +132,9 @@ def _head_norms(
     inner = schatten(cross), _row(steady, value_map, second)
     if reduced is None:
         return *inner, *inner
-    outer = (
-        schatten(reduced @ cross),
-        _row(steady, reduced @ value_map, reduced @ second @ reduced.T),
-    )
-    return *outer, *inner
+    second = (second @ reduced.T).swapaxes(1, 2) @ reduced.T
+    row = _row(steady, reduced @ value_map, second)
+    return schatten(cross.swapaxes(1, 2) @ reduced.T), row, *inner
 
 
 def _row(steady: bool, value_map: Array, second: Array) -> Float[Array, " n"]:
@@ -146,33 +144,39 @@ def _row(steady: bool, value_map: Array, second: Array) -> Float[Array, " n"]:
 
 
 def _covariances(shares, slopes, keys, values, reach) -> tuple[Array, Array]:
-    """C_i = sum_j P_ij c_ij (v_j - mean_i) k_j^T and sum_j P_ij c_ij^2 |b_ij|^2 (v_j - mean_i)(.)^T,
-    with c_ij the slope of the soft cap."""
+    """The second moments that the two parts of the derivative see, for each query i.
+
+    With xi_ij = v_j - mean_i and c_ij the slope of the soft cap (1 without),
+    C_i = sum_j P_ij c_ij xi_ij k_j^T  and  S_i = sum_j P_ij c_ij^2 |b_ij|^2 xi_ij xi_ij^T.
+    """
     values = values - jnp.mean(values, axis=0)
     mean = shares @ values
     bent = shares if slopes is None else shares * slopes
-    cross = jnp.einsum("ij,jv,jk->ivk", bent, values, keys) - jnp.einsum(
-        "iv,ik->ivk", mean, bent @ keys
-    )
-    weight = shares * reach**2 if slopes is None else shares * (slopes * reach) ** 2
-    first = jnp.einsum("ij,jv,iu->ivu", weight, values, mean)
-    second = jnp.einsum("ij,jv,ju->ivu", weight, values, values) - first - first.swapaxes(1, 2)
+    cross = _moment(bent, values, keys) - _outer(mean, bent @ keys)
+    weight = bent * reach if slopes is None else bent * slopes * reach
+    weight = weight * reach
+    first = _outer(weight @ values, mean)
     total = jnp.sum(weight, axis=1)[:, None, None]
-    return cross, second + total * jnp.einsum("iv,iu->ivu", mean, mean)
+    second = _moment(weight, values, values) - first - first.swapaxes(1, 2)
+    return cross, second + total * _outer(mean, mean)
+
+
+def _moment(weight: Float[Array, "m n"], a: Float[Array, "n v"], b: Float[Array, "n k"]) -> Array:
+    """sum_j weight_ij a_j b_j^T for every i, as one matrix product."""
+    return (weight @ _outer(a, b).reshape(len(a), -1)).reshape(-1, a.shape[1], b.shape[1])
+
+
+def _outer(a: Float[Array, "n v"], b: Float[Array, "n k"]) -> Float[Array, "n v k"]:
+    return a[:, :, None] * b[:, None, :]
 
 
 def schatten(x: Float[Array, "*n a b"]) -> Float[Array, "*n"]:
     """The Schatten-8 norm (sum of sigma^8)^(1/8), an upper bound on the operator norm."""
+    x = x if x.shape[-1] <= x.shape[-2] else x.swapaxes(-1, -2)
     size = jnp.sqrt(jnp.sum(x**2, axis=(-2, -1)))
-    safe = jnp.where(size > 0, size, 1)
-    x = x / safe[..., None, None]
-    gram = (
-        jnp.einsum("...ab,...ac->...bc", x, x)
-        if x.shape[-1] <= x.shape[-2]
-        else (jnp.einsum("...ab,...cb->...ac", x, x))
-    )
-    square = jnp.einsum("...ab,...bc->...ac", gram, gram)
-    return size * jnp.sum(square**2, axis=(-2, -1)) ** 0.125
+    x = x / jnp.where(size > 0, size, 1)[..., None, None]
+    gram = x.swapaxes(-1, -2) @ x
+    return size * jnp.sum((gram @ gram) ** 2, axis=(-2, -1)) ** 0.125
 
 
 def _norm(x: Float[Array, "a b"]) -> Float[Array, ""]:

@@ -65,7 +65,8 @@ def top_singular(
     *,
     rtol: float = 1e-4,
     max_steps: int = 500,
-    capacity: int = 48,
+    capacity: int = 32,
+    stride: int = 1,
 ) -> SingularTriplet:
     """The largest singular value of each of the blocks, as far as the largest of all needs it.
 
@@ -76,6 +77,7 @@ def top_singular(
         is the least that can be asked).
       max_steps: the largest number of products with A.
       capacity: how many basis vectors are kept; a longer search restarts from its best vector.
+      stride: how many steps are taken between two looks at the small bidiagonal matrix.
 
     References: {cite}`golub1965`; one-sided reorthogonalisation as in {cite}`simon2000`.
     """
@@ -86,7 +88,7 @@ def top_singular(
         return (ritz.steps < max_steps) & ~_settled(ritz, rtol)
 
     def cycle(ritz: _Ritz) -> _Ritz:
-        return _cycle(matvec, transpose, ritz, unfinished, capacity)
+        return _cycle(matvec, transpose, ritz, unfinished, capacity, stride)
 
     unknown = jnp.full(start.shape[0], jnp.inf, start.dtype)
     first = _Ritz(jnp.zeros_like(unknown), unknown, start, jnp.asarray(0))
@@ -104,13 +106,14 @@ def _settled(ritz: _Ritz, rtol: float) -> Bool[Array, ""]:
     return (ritz.residual[best] <= slack) & ~jnp.any(within_reach)
 
 
-def _cycle(matvec, transpose, ritz: _Ritz, unfinished: Callable, capacity: int) -> _Ritz:
+def _cycle(matvec, transpose, ritz: _Ritz, unfinished, capacity: int, stride: int) -> _Ritz:
     """One bidiagonalisation from the best vector so far, until it is good enough or full."""
 
     def grow(carry):
-        state, now = carry
-        state = _step(matvec, transpose, state)
-        return state, _best_pair(state, now)
+        before, now = carry
+        more = jnp.minimum(stride, capacity - before.count)
+        state = jax.lax.fori_loop(0, more, lambda _, state: _step(matvec, transpose, state), before)
+        return state, _best_pair(state, now.steps + more)
 
     def go_on(carry):
         state, now = carry
@@ -143,14 +146,26 @@ def _step(matvec, transpose, state: _Bidiagonal) -> _Bidiagonal:
     basis = state.basis.at[k].set(state.v)
     u, alpha = _normalise(matvec(state.v) - before[:, None] * state.u, floor)
     v = transpose(u) - alpha[:, None] * state.v
-    for _ in range(2):  # a second pass removes what rounding left of the first
-        v = v - jnp.einsum("cb,cbs->bs", jnp.einsum("cbs,bs->cb", basis, v), basis)
+    v = _orthogonalise(v, basis, k + 1)
     v, beta = _normalise(v, jnp.maximum(floor, 10 * jnp.finfo(v.dtype).eps * alpha))
     alphas, betas = state.alpha.at[:, k].set(alpha), state.beta.at[:, k].set(beta)
     return _Bidiagonal(basis, v, u, alphas, betas, k + 1)
 
 
-def _best_pair(state: _Bidiagonal, now: _Ritz) -> _Ritz:
+def _orthogonalise(v: Vectors, basis: Array, count: Int[Array, ""]) -> Vectors:
+    """v less its components along the first `count` vectors of the basis.
+
+    Taken one at a time, and twice: the second pass removes what rounding left of the first.
+    """
+
+    def remove(i, v):
+        along = basis[i % count]
+        return v - jnp.sum(along * v, axis=-1, keepdims=True) * along
+
+    return jax.lax.fori_loop(0, 2 * count, remove, v)
+
+
+def _best_pair(state: _Bidiagonal, steps: Int[Array, ""]) -> _Ritz:
     """The top triplet of B_k: its value, residual, and right vector in the basis."""
     capacity = state.alpha.shape[1]
     inside = jnp.arange(1, capacity) < state.count
@@ -159,7 +174,7 @@ def _best_pair(state: _Bidiagonal, now: _Ritz) -> _Ritz:
     left, values, right = jnp.linalg.svd(matrix)
     last = state.count - 1
     residual = state.beta[:, last] * jnp.abs(left[:, last, 0])
-    return _Ritz(values[:, 0], residual, right[:, 0], now.steps + 1)
+    return _Ritz(values[:, 0], residual, right[:, 0], steps)
 
 
 def _normalise(x: Vectors, floor: Float[Array, " blocks"] | float = 0.0):
