@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from . import zoo as zoo
 from .error import ModelError as ModelError
+from .facts import Facts as Facts, inspect as inspect
 from .load import load as load
 
 

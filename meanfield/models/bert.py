@@ -152,9 +152,9 @@ def _layer(
         reader.activation(names.activation, "gelu"),
     )
     four = (names.query, names.key, names.value, names.output)
-    projections = [reader.linear(f"{at}.{name}", dim, dim) for name in four]
+    *inner, output = (reader.linear(f"{at}.{name}", dim, dim) for name in four)
     return post_norm_layer(
-        reader.attention(*projections, heads, score_bias=score_bias),
+        reader.attention(inner, output, heads, score_bias=score_bias),
         reader.layer_norm(f"{at}.{names.attention_norm}", dim, epsilon),
         mlp,
         reader.layer_norm(f"{at}.{names.mlp_norm}", dim, epsilon),

@@ -13,6 +13,7 @@ class AbstractEmbedding(abc.ABC):
     """What a model does with its input before the first layer, on the host."""
 
     max_tokens: int
+    dim: int
 
     @abc.abstractmethod
     def __call__(self, inputs) -> np.ndarray:
@@ -43,7 +44,7 @@ class TokenEmbedding(AbstractEmbedding):
         constant: np.ndarray | None = None,
     ):
         self.word, self.position, self.max_tokens = word, position, max_tokens
-        self.places, self.constant = places, constant
+        self.places, self.constant, self.dim = places, constant, word.shape[1]
 
     def __call__(self, inputs) -> np.ndarray:
         ids = self.checked(inputs)
@@ -106,7 +107,7 @@ class PatchEmbedding(AbstractEmbedding):
     ):
         self.kernel, self.bias, self.grid = kernel, bias, grid
         self.class_token, self.position = class_token, position
-        self.max_tokens = len(position)
+        self.max_tokens, self.dim = position.shape
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

@@ -70,9 +70,9 @@ def _attention(reader: Reader, l: int, dim: int) -> MultiheadAttention:
         scale /= l + 1
     fused = _transposed(reader, f"{at}.c_attn", 3 * dim, dim)
     bias = np.split(np.zeros(3 * dim) if fused.bias is None else fused.bias, 3)
-    query, key, value = map(Linear, np.split(fused.weight, 3), bias)
+    inner = [Linear(*part) for part in zip(np.split(fused.weight, 3), bias, strict=True)]
     output = _transposed(reader, f"{at}.c_proj", dim, dim)
-    return reader.attention(query, key, value, output, heads, scale=scale)
+    return reader.attention(inner, output, heads, scale=scale)
 
 
 def _transposed(reader: Reader, name: str, out: int, into: int) -> Linear:

@@ -68,18 +68,21 @@ def _attention(reader: Reader, family: str, l: int, dim: int, epsilon: float) ->
     heads = config.integer("num_attention_heads")
     groups = config.heads("num_key_value_heads", heads, default=heads)
     k = config.integer("head_dim") if "head_dim" in config else _head_dim(config, heads, dim)
-    inner = config.flag("attention_bias", False) or family == "qwen2"
-    outer = inner and family != "qwen2"
+    biased = config.flag("attention_bias", False) or family == "qwen2"
+    outer = biased and family != "qwen2"
     query_norm = key_norm = None
     if family == "qwen3":
         query_norm, key_norm = (
             reader.rms_norm(f"{at}.{name}", k, epsilon) for name in ("q_norm", "k_norm")
         )
+    wide, narrow = heads * k, groups * k
+    inner = [
+        reader.linear(f"{at}.{name}", out, dim, bias=biased)
+        for name, out in (("q_proj", wide), ("k_proj", narrow), ("v_proj", narrow))
+    ]
     attention = reader.attention(
-        reader.linear(f"{at}.q_proj", heads * k, dim, bias=inner),
-        reader.linear(f"{at}.k_proj", groups * k, dim, bias=inner),
-        reader.linear(f"{at}.v_proj", groups * k, dim, bias=inner),
-        reader.linear(f"{at}.o_proj", dim, heads * k, bias=outer),
+        inner,
+        reader.linear(f"{at}.o_proj", dim, wide, bias=outer),
         heads,
         groups,
         rotary=read_rotary(config, k),

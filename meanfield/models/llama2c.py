@@ -19,7 +19,7 @@ from .header import Entry
 from .llama2c_tokenizer import Llama2cTokenizer, find_vocabulary
 
 
-_FIELDS = ("dim", "hidden", "layers", "heads", "groups", "vocabulary", "longest")
+_FIELDS: tuple[str, ...] = ("dim", "hidden", "layers", "heads", "groups", "vocabulary", "longest")
 _AGAIN = "It is not a llama2.c file (version 0), or it is truncated: download it again."
 
 

@@ -1,5 +1,6 @@
 """From named tensors to the maps of `meanfield.attention`."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -69,9 +70,7 @@ class Reader:
 
     def attention(
         self,
-        query: Linear,
-        key: Linear,
-        value: Linear,
+        inner: Sequence[Linear],
         output: Linear,
         heads: int,
         groups: int | None = None,
@@ -80,7 +79,7 @@ class Reader:
         """Attention from matrices in which the heads lie one after the other.
 
         Args:
-          query, key, value: matrices (H k, d), (G k, d), (G v, d) and their biases.
+          inner: query, key, value: matrices (H k, d), (G k, d), (G v, d) and their biases.
           output: matrix (e, H v) and its bias.
           heads, groups: H and G (equal by default).
           more: what else `MultiheadAttention` takes.
@@ -88,7 +87,8 @@ class Reader:
         Raises:
           ModelError: every weight is zero.
         """
-        if not any(np.any(part.weight) for part in (query, key, value, output)):
+        query, key, value = inner
+        if not any(np.any(part.weight) for part in (*inner, output)):
             raise ModelError(
                 f"{self.checkpoint.where}: every attention weight of a layer is zero. The "
                 "checkpoint is damaged or was never filled: download or train it again."

@@ -99,8 +99,7 @@ class Transformer(eqx.Module):
     @property
     def dim(self) -> int:
         """The dimension d of the points."""
-        attention = self.layers[0].attention
-        return getattr(attention, "attention", attention).query_proj.shape[-1]
+        return self.embedding.dim
 
     @property
     def max_tokens(self) -> int:
@@ -137,7 +136,7 @@ class Transformer(eqx.Module):
         n, states, _ = self._run(inputs)
         return jnp.asarray(np.stack([np.asarray(state)[:n] for state in states]))
 
-    def contexts(self, inputs) -> tuple[Measure, ...] | tuple[ConditionalMeasure, ...]:
+    def contexts(self, inputs) -> tuple[Measure | ConditionalMeasure, ...]:
         """The measure that enters the attention of each layer: n atoms of mass 1/n.
 
         In pre-norm models it is the image of the layer's input under its norm.

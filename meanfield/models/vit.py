@@ -71,9 +71,10 @@ def _vit_layer(reader: Reader, at: str, dim: int, epsilon: float) -> Layer:
         reader.activation("hidden_act", "gelu"),
     )
     heads = config.heads("num_attention_heads", dim)
+    *inner, output = _projections(reader, at, dim)
     return pre_norm_layer(
         reader.layer_norm(f"{at}.layernorm_before", dim, epsilon),
-        reader.attention(*_projections(reader, at, dim), heads),
+        reader.attention(inner, output, heads),
         reader.layer_norm(f"{at}.layernorm_after", dim, epsilon),
         mlp,
     )
@@ -87,7 +88,7 @@ def _dino_layer(reader: Reader, at: str, dim: int, epsilon: float) -> Layer:
     swiglu = config.flag("use_swiglu_ffn", False)
     return pre_norm_layer(
         reader.layer_norm(f"{at}.norm1", dim, epsilon),
-        reader.attention(*inner, output.scaled(scales[0]), heads),
+        reader.attention(inner, output.scaled(scales[0]), heads),
         reader.layer_norm(f"{at}.norm2", dim, epsilon),
         (_swiglu if swiglu else _plain_mlp)(reader, f"{at}.mlp", dim, scales[1]),
     )
