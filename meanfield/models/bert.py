@@ -97,9 +97,8 @@ def read(reader: Reader, family: str) -> Parts:
     reader.checkpoint.strip_prefix(names.prefix)
     config.expect("position_embedding_type", "absolute")
     config.expect("is_decoder", False)
-    config.expect("sinusoidal_pos_embds", False)
     dim = config.integer(names.dim)
-    heads = config.heads(names.heads, dim)
+    heads = config.divisor(names.heads, dim)
     epsilon = 1e-12 if family == "distilbert" else config.number("layer_norm_eps", 1e-12)
     score_bias = _relative(reader, heads) if family == "mpnet" else None
     layers = tuple(

@@ -10,102 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from .document import read_json
 from .error import ModelError
-from .foreign import refuse_foreign, refuse_pickle
-from .header import FLOATING, Entry, is_quantised_name, read_header
-
-
-_STORED = {
-    "F64": np.dtype("<f8"),
-    "F32": np.dtype("<f4"),
-    "F16": np.dtype("<f2"),
-    "BF16": np.dtype("<u2"),  # the upper half of a float32
-}
-_BLOCK = 2**20
-
-
-class Tensor:
-    """One tensor of a file, mapped into memory and not yet read."""
-
-    def __init__(self, entry: Entry, path: Path):
-        self.entry, self.path = entry, path
-
-    @property
-    def name(self) -> str:
-        return self.entry.name
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.entry.shape
-
-    @property
-    def where(self) -> str:
-        """Its name and file, for messages."""
-        return f"{self.path.name}: tensor {self.name!r}"
-
-    def stored(self) -> np.ndarray:
-        """The values as they are stored (bfloat16 as its 16 bits), mapped from the file."""
-        if self.entry.dtype not in FLOATING:
-            raise ModelError(
-                f"{self.where} holds {self.entry.dtype} values where weights were expected. "
-                "Use the checkpoint in float32, float16 or bfloat16."
-            )
-        kind = _STORED[self.entry.dtype]
-        if 0 in self.shape:
-            return np.zeros(self.shape, kind)
-        return np.memmap(self.path, kind, "r", offset=self.entry.start, shape=self.shape or (1,))
-
-    def bad_values(self) -> tuple[int, int]:
-        """How many values are not finite, and the flat index of the first (-1 if none)."""
-        flat, count, first = self.stored().reshape(-1), 0, -1
-        for start in range(0, flat.size, _BLOCK):
-            bad = ~np.isfinite(upcast(flat[start : start + _BLOCK], self.entry.dtype))
-            if bad.any() and first < 0:
-                first = start + int(bad.argmax())
-            count += int(bad.sum())
-        return count, first
-
-    def read(self) -> np.ndarray:
-        """The stored values in memory, checked to be finite.
-
-        Raises:
-          ModelError: a value is NaN or infinite.
-        """
-        count, first = self.bad_values()
-        if count:
-            index = tuple(int(i) for i in np.unravel_index(first, self.shape or (1,)))
-            raise ModelError(
-                f"{self.where} holds {count} value(s) that are NaN or infinite, the first at "
-                f"index {index}. The checkpoint is damaged: download or train it again."
-            )
-        return np.array(self.stored())
-
-
-def upcast(stored: np.ndarray, dtype: str) -> np.ndarray:
-    """Stored values as float32 (float64 stays): products of half precision would overflow."""
-    if dtype == "BF16":
-        return (stored.astype(np.uint32) << 16).view(np.float32)
-    return stored if dtype == "F64" else stored.astype(np.float32, copy=False)
-
-
-class Table:
-    """The rows of a large tensor (an embedding), kept as stored and made float when asked for."""
-
-    def __init__(self, tensor: Tensor, dtype: np.dtype):
-        self._stored, self._kind, self._dtype = tensor.read(), tensor.entry.dtype, dtype
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self._stored.shape
-
-    def rows(self, ids) -> np.ndarray:
-        """The rows of the given indices, shape (*ids.shape, width)."""
-        return upcast(self._stored[ids], self._kind).astype(self._dtype, copy=False)
-
-    def scores(self, x: np.ndarray) -> np.ndarray:
-        """The inner products of x, shape (n, width), with every row: (n, rows)."""
-        return x @ self.rows(slice(None)).T
+from .files import open_tensors, weight_files
+from .header import is_quantised_name
+from .tensor import Table, Tensor, upcast
 
 
 class Checkpoint:
@@ -201,48 +109,6 @@ def open_checkpoint(path: Path, dtype: str = "float32") -> Checkpoint:
         owner[tensor.name] = tensor.path.name
     _check_index(index, owner, path)
     return Checkpoint(tensors, str(path), dtype)
-
-
-def open_tensors(path: Path) -> list[Tensor]:
-    """The tensors of one safetensors file, its header checked."""
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            refuse_foreign(file.read(256), str(path))
-            file.seek(0)
-            entries = read_header(file, size, str(path))
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read ({error.strerror}).") from None
-    return [Tensor(entry, path) for entry in entries]
-
-
-def weight_files(path: Path) -> tuple[list[Path], dict[str, str]]:
-    """The safetensors files of a model, and the map from tensors to files of its index."""
-    if path.is_file():
-        return [path], {}
-    single, index = path / "model.safetensors", path / "model.safetensors.index.json"
-    if single.is_file():
-        return [single], {}
-    if not index.is_file():
-        refuse_pickle([entry.name for entry in path.iterdir()], str(path))
-    places = read_json(index).get("weight_map")
-    if not isinstance(places, dict) or not all(isinstance(f, str) for f in places.values()):
-        raise ModelError(f"{index}: weight_map must map tensor names to file names.")
-    return [_shard(path, name) for name in sorted(set(places.values()))], places
-
-
-def _shard(folder: Path, name: str) -> Path:
-    """A shard in the folder itself: a bare name, no link that leaves it."""
-    if not name or name != Path(name).name or name in (".", "..") or "\\" in name or "\0" in name:
-        raise ModelError(
-            f"{folder}: the index names the shard {name[:80]!r}; only bare file names are followed."
-        )
-    file = folder / name
-    if not file.is_file():
-        raise ModelError(f"{folder}: the shard {name!r} of the index is absent. Download it.")
-    if file.resolve().parent != folder.resolve():
-        raise ModelError(f"{folder}: the shard {name!r} is a link that leaves the folder. Copy it.")
-    return file
 
 
 def _check_index(index: dict[str, str], owner: dict[str, str], path: Path) -> None:

@@ -64,12 +64,12 @@ class Config:
         if self.fields.get(name, value) != value:
             self._refuse(name, repr(value), self.fields[name])
 
-    def heads(self, name: str, whole: int, default: int | None = None) -> int:
-        """A number of heads, which must divide the dimension (or the number of query heads)."""
-        heads = self.integer(name, default)
-        if whole % heads:
-            self._refuse(name, f"a divisor of {whole}", heads)
-        return heads
+    def divisor(self, name: str, whole: int, default: int | None = None) -> int:
+        """A whole number that divides another (heads the dimension, a patch the image)."""
+        value = self.integer(name, default)
+        if whole % value:
+            self._refuse(name, f"a divisor of {whole}", value)
+        return value
 
     def layer_type(self, index: int) -> str:
         """The kind of attention of a layer, by the list `layer_types`."""

@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .checkpoint import Table
 from .error import ModelError
+from .tensor import Table
 
 
 class AbstractEmbedding(abc.ABC):

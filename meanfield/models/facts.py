@@ -4,11 +4,12 @@ import dataclasses
 import math
 from pathlib import Path
 
-from .checkpoint import Tensor, open_checkpoint
+from .checkpoint import open_checkpoint
 from .config import Config
 from .error import ModelError
 from .header import FLOATING, ITEM_SIZE
-from .load import family_of, locate
+from .load import config_path, family_of, locate
+from .tensor import Tensor
 
 
 _ALIASES = {
@@ -64,13 +65,13 @@ def inspect(path: str | Path) -> Facts:
       ModelError: as `load` (values that are not finite are counted, not refused).
     """
     found = locate(path)
-    if found.is_file():
+    if found.is_file() and found.suffix != ".safetensors":
         from .llama2c import read_llama2c
 
         checkpoint, config, _, _ = read_llama2c(found, "float32")
         family = "llama"
     else:
-        config = Config.read(found / "config.json")
+        config = Config.read(config_path(found))
         family = family_of(config)
         checkpoint = open_checkpoint(found)
     return _facts(found, family, config, list(checkpoint.tensors.values()))

@@ -1,5 +1,7 @@
 """Files that are not safetensors, recognised by their first bytes: never parsed, only named."""
 
+import re
+
 from .error import ModelError
 
 
@@ -9,12 +11,18 @@ _CONVERT = (
 )
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib")
 _OTHERS = (
-    (b"version https://git-lfs", "is a git-LFS pointer, not the weights. Run: git lfs pull"),
-    (b"\x80", f"is a pickle. {_CONVERT}"),
-    (b"PK\x03\x04", f"is a zip archive (torch saves pickles this way). {_CONVERT}"),
-    (b"GGUF", "is a GGUF file, which is not supported. Use the safetensors of the same model."),
-    (b"\x89HDF", "is an HDF5 file, which is not supported. Use the safetensors of the model."),
-    (b"\x1f\x8b", "is compressed with gzip. Unpack it first."),
+    (rb"version https://git-lfs", "is a git-LFS pointer, not the weights. Run: git lfs pull"),
+    # a protocol number and an opcode: the length of a header never looks like this
+    (rb"\x80[\x01-\x05][^\x00]", f"is a pickle. {_CONVERT}"),
+    (rb"PK\x03\x04", f"is a zip archive (torch saves pickles this way). {_CONVERT}"),
+    (rb"GGUF", "is a GGUF file, which is not supported. Use the safetensors of the same model."),
+    (rb"\x89HDF", "is an HDF5 file, which is not supported. Use the safetensors of the model."),
+    (rb"\x1f\x8b\x08", "is compressed with gzip. Unpack it first."),
+    (
+        rb"\s*<[!?a-zA-Z][a-zA-Z-]",
+        "is an HTML or XML page, not weights (a download that asked for a login?). Download the "
+        "file itself.",
+    ),
 )
 
 
@@ -28,15 +36,11 @@ def refuse_foreign(head: bytes, where: str) -> None:
     Raises:
       ModelError: the file is of a kind known not to be safetensors.
     """
+    if head[8:9] == b"{":
+        return
     for magic, what in _OTHERS:
-        # eight bytes 80 00 .. are also the length 128 of a safetensors header
-        if head.startswith(magic) and head[8:9] != b"{":
+        if re.match(magic, head, re.DOTALL):
             raise ModelError(f"{where}: {what}")
-    if head.lstrip()[:1] == b"<" and head[8:9] != b"{":
-        raise ModelError(
-            f"{where}: is an HTML or XML page, not weights (a download that asked for a login?). "
-            "Download the file itself."
-        )
 
 
 def refuse_pickle(names: list[str], where: str) -> None:
@@ -45,7 +49,7 @@ def refuse_pickle(names: list[str], where: str) -> None:
     Raises:
       ModelError: always; it names the pickles, or what else is there.
     """
-    pickles = [name for name in names if name.endswith(PICKLE_SUFFIXES)]
+    pickles = sorted(name for name in names if name.endswith(PICKLE_SUFFIXES))
     if pickles:
         raise ModelError(f"{where}: the weights are in {pickles[0]}. {_CONVERT}")
     there = ", ".join(sorted(names)[:12]) or "nothing"

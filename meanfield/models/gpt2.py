@@ -64,7 +64,7 @@ def _layer(reader: Reader, l: int, dim: int, epsilon: float) -> Layer:
 
 def _attention(reader: Reader, l: int, dim: int) -> MultiheadAttention:
     config, at = reader.config, f"h.{l}.attn"
-    heads = config.heads("n_head", dim)
+    heads = config.divisor("n_head", dim)
     scale = (heads / dim) ** 0.5 if config.flag("scale_attn_weights", True) else 1.0
     if config.flag("scale_attn_by_inverse_layer_idx", False):
         scale /= l + 1

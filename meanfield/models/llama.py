@@ -10,6 +10,7 @@ from meanfield.attention import CausalAttention
 
 from .config import Config
 from .embedding import TokenEmbedding
+from .error import ModelError
 from .layer import Layer, pre_norm_layer
 from .parts import Parts
 from .reader import Reader
@@ -66,8 +67,8 @@ def _layer(reader: Reader, family: str, l: int, dim: int, epsilon: float) -> Lay
 def _attention(reader: Reader, family: str, l: int, dim: int, epsilon: float) -> CausalAttention:
     config, at = reader.config, f"layers.{l}.self_attn"
     heads = config.integer("num_attention_heads")
-    groups = config.heads("num_key_value_heads", heads, default=heads)
-    k = config.integer("head_dim") if "head_dim" in config else _head_dim(config, heads, dim)
+    groups = config.divisor("num_key_value_heads", heads, default=heads)
+    k = _head_dim(config, dim)
     biased = config.flag("attention_bias", False) or family == "qwen2"
     outer = biased and family != "qwen2"
     query_norm = key_norm = None
@@ -92,8 +93,14 @@ def _attention(reader: Reader, family: str, l: int, dim: int, epsilon: float) ->
     return CausalAttention(attention, _window(config, family, l))
 
 
-def _head_dim(config: Config, heads: int, dim: int) -> int:
-    return dim // config.heads("num_attention_heads", dim)
+def _head_dim(config: Config, dim: int) -> int:
+    if "head_dim" in config:
+        k = config.integer("head_dim")
+    else:
+        k = dim // config.divisor("num_attention_heads", dim)
+    if k % 2:
+        raise ModelError(f"{config.where}: rotary heads must have an even dimension; got {k}.")
+    return k
 
 
 def _window(config: Config, family: str, l: int) -> int | None:

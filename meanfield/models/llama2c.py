@@ -11,12 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from .checkpoint import Checkpoint, Tensor
+from .checkpoint import Checkpoint
 from .config import Config
 from .error import ModelError
 from .foreign import refuse_foreign
 from .header import Entry
 from .llama2c_tokenizer import Llama2cTokenizer, find_vocabulary
+from .tensor import Tensor
 
 
 _FIELDS: tuple[str, ...] = ("dim", "hidden", "layers", "heads", "groups", "vocabulary", "longest")

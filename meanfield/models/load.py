@@ -30,8 +30,8 @@ def load(path: str | Path, *, dtype: str = "float32") -> "meanfield.models.trans
 
     Args:
       path: a folder with config.json and model.safetensors (or shards with their index), a
-        llama2.c `.bin` file, or the name of a model that ships with the package
-        ("shakespeare-gpt", "digits-vit").
+        safetensors file beside its config.json, a llama2.c `.bin` file, or the name of a model that
+        ships with the package ("shakespeare-gpt", "digits-vit").
       dtype: "float32", or "float64" (needs `jax_enable_x64`). Half-precision weights are made
         float32 first.
 
@@ -41,17 +41,21 @@ def load(path: str | Path, *, dtype: str = "float32") -> "meanfield.models.trans
     """
     _check_dtype(dtype)
     path = locate(path)
-    if path.is_file():
-        return _load_file(path, dtype)
-    config = Config.read(path / "config.json")
-    family = family_of(config)
-    checkpoint = open_checkpoint(path, dtype)
+    if path.is_file() and path.suffix != ".safetensors":
+        from .llama2c import read_llama2c
+
+        checkpoint, config, tokenizer, files = read_llama2c(path, dtype)
+        return assemble(checkpoint, config, "llama", path, files, tokenizer)
     from .tokenizer import find_tokenizer
 
-    tokenizer, files = (None, ()) if family in IMAGE_FAMILIES else find_tokenizer(path)
+    described = config_path(path)
+    config = Config.read(described)
+    family = family_of(config)
+    checkpoint = open_checkpoint(path, dtype)
+    text = family not in IMAGE_FAMILIES
+    tokenizer, files = find_tokenizer(described.parent) if text else (None, ())
     weights = sorted({tensor.path for tensor in checkpoint.tensors.values()})
-    sources = (path / "config.json", *weights, *files)
-    return assemble(checkpoint, config, family, path, sources, tokenizer)
+    return assemble(checkpoint, config, family, path, (described, *weights, *files), tokenizer)
 
 
 def locate(path: str | Path) -> Path:
@@ -60,18 +64,31 @@ def locate(path: str | Path) -> Path:
     Raises:
       ModelError: neither exists, or a folder without config.json.
     """
-    found = Path(path)
-    if not found.exists() and str(path) in zoo.NAMES:
-        return zoo.path(str(path))
-    if not found.exists():
+    try:
+        return _locate(str(path))
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror}).") from None
+
+
+def _locate(name: str) -> Path:
+    path = Path(name)
+    if not path.exists() and name in zoo.NAMES:
+        return zoo.path(name)
+    if path.is_dir():
+        if not config_path(path).is_file():
+            there = ", ".join(sorted(entry.name for entry in path.iterdir())[:12]) or "nothing"
+            raise ModelError(f"{path}: no config.json in this folder; there is: {there}.")
+    elif not path.is_file():
         raise ModelError(
             f"{path}: no such file or folder. Give a folder with config.json and *.safetensors, a "
             f"llama2.c .bin file, or one of the shipped models: {', '.join(zoo.NAMES)}."
         )
-    if found.is_dir() and not (found / "config.json").is_file():
-        there = ", ".join(sorted(entry.name for entry in found.iterdir())[:12]) or "nothing"
-        raise ModelError(f"{path}: no config.json in this folder; there is: {there}.")
-    return found
+    return path
+
+
+def config_path(path: Path) -> Path:
+    """Where the config.json of a folder, or of a safetensors file, is."""
+    return (path if path.is_dir() else path.parent) / "config.json"
 
 
 def family_of(config: Config) -> str:
@@ -132,15 +149,6 @@ def _parts(reader, family: str) -> "Parts":
     else:
         from . import llama as architecture
     return architecture.read(reader, family)
-
-
-def _load_file(path: Path, dtype: str) -> "meanfield.models.transformer.Transformer":
-    if path.suffix == ".safetensors":
-        raise ModelError(f"{path}: give the folder that holds this file and its config.json.")
-    from .llama2c import read_llama2c
-
-    checkpoint, config, tokenizer, sources = read_llama2c(path, dtype)
-    return assemble(checkpoint, config, "llama", path, sources, tokenizer)
 
 
 def _check_dtype(dtype: str) -> None:

@@ -90,9 +90,9 @@ def find_tokenizer(folder: Path) -> tuple[HubTokenizer | None, tuple[Path, ...]]
         if all(path.is_file() for path in paths):
             try:
                 return HubTokenizer(read(*paths)), paths
-            except ModelError:
+            except (ModelError, KeyboardInterrupt):
                 raise
-            except Exception as error:  # the library raises bare Exception
+            except BaseException as error:  # the library raises bare Exception, or panics
                 raise ModelError(
                     f"{paths[0]}: cannot be read as a tokenizer ({str(error)[:120]}). "
                     "Download it again."

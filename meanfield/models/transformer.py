@@ -113,7 +113,14 @@ class Transformer(eqx.Module):
           ModelError: the model takes images, or the text holds no token. (A text that is too long
             is refused by `hidden` and `contexts`, not here: take a window of the ids.)
         """
-        return np.array(self._words().encode(text), np.int32)
+        words = self._words()
+        try:
+            text.encode()
+        except (AttributeError, UnicodeEncodeError):
+            raise ModelError(
+                f"`text` must be a string of valid Unicode; got {str(text)[:40]!r}."
+            ) from None
+        return np.array(words.encode(text), np.int32)
 
     def tokens(self, inputs) -> list[str]:
         """What to call each token: pieces of text for ids, the class token and cells for images."""
@@ -156,7 +163,16 @@ class Transformer(eqx.Module):
             context, mu = _advance(layer, mu)
             states.append(_rows(mu))
             contexts.append(context)
+        self._check_finite(states, len(points))
         return len(points), states, contexts
+
+    def _check_finite(self, states: list[Array], n: int) -> None:
+        for l, state in enumerate(states):
+            if not np.all(np.isfinite(np.asarray(state)[:n])):
+                raise ModelError(
+                    f"{self.path}: what enters layer {l} is NaN or infinite for this input. The "
+                    "weights are too large for float32, or not those of this architecture."
+                )
 
     def _padded(self, points: np.ndarray) -> Measure | ConditionalMeasure:
         n, dim = points.shape

@@ -42,7 +42,8 @@ def read(reader: Reader, family: str) -> Parts:
 def _embedding(reader: Reader, dim: int) -> PatchEmbedding:
     config, take, at = reader.config, reader.checkpoint.take, "embeddings"
     channels = config.integer("num_channels", 3)
-    side, patch = config.integer("image_size"), config.integer("patch_size")
+    side = config.integer("image_size")
+    patch = config.divisor("patch_size", side)
     grid = (side // patch, side // patch)
     tokens = 1 + grid[0] * grid[1]
     return PatchEmbedding(
@@ -70,7 +71,7 @@ def _vit_layer(reader: Reader, at: str, dim: int, epsilon: float) -> Layer:
         reader.linear(f"{at}.output.dense", dim, hidden),
         reader.activation("hidden_act", "gelu"),
     )
-    heads = config.heads("num_attention_heads", dim)
+    heads = config.divisor("num_attention_heads", dim)
     *inner, output = _projections(reader, at, dim)
     return pre_norm_layer(
         reader.layer_norm(f"{at}.layernorm_before", dim, epsilon),
@@ -84,7 +85,7 @@ def _dino_layer(reader: Reader, at: str, dim: int, epsilon: float) -> Layer:
     config = reader.config
     scales = [reader.checkpoint.take(f"{at}.layer_scale{i}.lambda1", dim) for i in (1, 2)]
     *inner, output = _projections(reader, at, dim)
-    heads = config.heads("num_attention_heads", dim)
+    heads = config.divisor("num_attention_heads", dim)
     swiglu = config.flag("use_swiglu_ffn", False)
     return pre_norm_layer(
         reader.layer_norm(f"{at}.norm1", dim, epsilon),
