@@ -1,0 +1,117 @@
+"""The coupling, its potentials and its duality gap."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import ot
+import pytest
+from transport_problems import assert_close, random_pair
+
+import meanfield as mf
+from meanfield.transport import RESULTS, AbstractCost, PowerCost
+
+
+dimensions = pytest.mark.parametrize("d", [1, 3])
+
+
+@dimensions
+@pytest.mark.parametrize("absent", [0, 3])
+def test_the_coupling_has_the_right_marginals_and_the_least_cost(key, d, absent):
+    mu, nu = random_pair(key, d=d, absent=absent)
+    sol = mf.optimal_transport(mu, nu)
+    costs = ot.dist(np.asarray(mu.points), np.asarray(nu.points))
+    assert sol.result == RESULTS.successful
+    assert_close(sol.coupling.sum(1), mu.weights, atol=1e-14)
+    assert_close(sol.coupling.sum(0), nu.weights, atol=1e-14)
+    assert_close(sol.value, jnp.sum(sol.coupling * costs))
+    assert_close(sol.value, ot.emd2(np.asarray(mu.weights), np.asarray(nu.weights), costs))
+
+
+@dimensions
+@pytest.mark.parametrize("absent", [0, 3])
+@pytest.mark.parametrize("uniform", [False, True])
+def test_the_potentials_are_feasible_tight_and_balanced(key, d, absent, uniform):
+    mu, nu = random_pair(key, d=d, absent=absent)
+    if uniform:  # a degenerate program: many bases for one vertex
+        mu, nu = (mf.Measure(m.points, (m.weights > 0) / 4.0) for m in (mu, nu))
+    sol = mf.optimal_transport(mu, nu, PowerCost(1.5))
+    f, g = sol.potentials
+    slack = PowerCost(1.5).matrix(mu.points, nu.points) - f[:, None] - g[None, :]
+    present = (mu.weights[:, None] > 0) | (nu.weights[None, :] > 0)
+    assert jnp.min(jnp.where(present, slack, 0.0)) >= -1e-12
+    assert jnp.max(jnp.abs(slack * (sol.coupling > 1e-12))) <= 1e-12
+    assert_close(mu.weights @ f, sol.value / 2)
+    assert_close(nu.weights @ g, sol.value / 2)
+    assert jnp.abs(sol.gap) <= 1e-12
+
+
+@dimensions
+def test_the_optimal_permutation_of_shuffled_points_is_found(key, d):
+    x = jax.random.normal(key, (30, d))
+    order = jax.random.permutation(key, 30)
+    sol = mf.optimal_transport(mf.Measure(x), mf.Measure(x[order] + 1e-9))
+    assert jnp.array_equal(jnp.argmax(sol.coupling, axis=0), order)
+
+
+class _CityBlock(AbstractCost):
+    def __call__(self, x, y):
+        return jnp.sum(jnp.abs(x - y))
+
+
+@dimensions
+def test_any_cost_between_two_points_will_do(key, d):
+    mu, nu = random_pair(key, d=d)
+    costs = ot.dist(np.asarray(mu.points), np.asarray(nu.points), "cityblock")
+    expected = ot.emd2(np.asarray(mu.weights), np.asarray(nu.weights), costs)
+    assert_close(mf.optimal_transport(mu, nu, _CityBlock()).value, expected)
+
+
+def test_too_few_pivots_are_reported(key):
+    mu, nu = random_pair(key, n=50, m=50)
+    few = mf.Exact(max_steps=3)
+    sol = mf.optimal_transport(mu, nu, solver=few, throw=False)
+    assert sol.result == RESULTS.max_steps_reached
+    assert jnp.isnan(sol.value)
+    with pytest.raises(eqx.EquinoxRuntimeError, match="Raise `max_steps`"):
+        mf.optimal_transport(mu, nu, solver=few)
+
+
+@dimensions
+def test_points_that_are_not_numbers_are_reported(key, d):
+    mu, nu = random_pair(key, d=d)
+    broken = mf.Measure(nu.points.at[2].set(jnp.nan), nu.weights)
+    assert mf.optimal_transport(mu, broken, throw=False).result == RESULTS.nonfinite_cost
+    with pytest.raises(eqx.EquinoxRuntimeError, match="NaN or inf in `points`"):
+        mf.optimal_transport(mu, broken)
+
+
+@dimensions
+def test_unequal_masses_raise_under_jit_too(key, d):
+    mu, nu = random_pair(key, d=d)
+    heavy = mf.Measure(nu.points, 1.001 * nu.weights)
+    with pytest.raises(ValueError, match=r"`nu` must have the total mass 1 of `mu`; got 1\.001"):
+        mf.optimal_transport(mu, heavy)
+    with pytest.raises(eqx.EquinoxRuntimeError, match="same total mass"):
+        eqx.filter_jit(mf.optimal_transport)(mu, heavy)
+
+
+def test_the_rounding_of_float32_weights_is_no_mismatch():
+    weights = jnp.full(10_007, 1.0, jnp.float32) / 10_007
+    points = jnp.arange(10_007, dtype=jnp.float32)[:, None]
+    one = mf.Measure(jnp.zeros((1, 1), jnp.float32), jnp.ones(1, jnp.float32))
+    assert_close(mf.wasserstein(mf.Measure(points, weights), one, p=1), 5003.0, rtol=1e-5)
+
+
+@pytest.mark.parametrize("p", [0.5, 0, -1, float("nan"), float("inf"), -float("inf")])
+def test_exponents_below_one_or_infinite_are_refused(key, p):
+    with pytest.raises(ValueError, match="`p` must be a finite number >= 1; got"):
+        mf.wasserstein(*random_pair(key), p=p)
+
+
+def test_measures_that_do_not_fit_are_refused(key):
+    mu, nu = random_pair(key)
+    with pytest.raises(ValueError, match="`nu` must have the dimension 3 of `mu`; got 2"):
+        mf.wasserstein(mu, mf.Measure(nu.points[:, :2], nu.weights))
+    with pytest.raises(ValueError, match=r"`mu` must be one Measure .* \(2, 8, 3\).*jax.vmap"):
+        mf.wasserstein(mf.stack([mu, mu]), nu)

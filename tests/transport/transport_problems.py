@@ -1,0 +1,40 @@
+"""Random measures for the transport tests: generic weights, some atoms absent."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import ot
+import pytest
+
+import meanfield as mf
+
+
+RARE = [(1.5, 1), (2, 3), (3, 3)]
+# Exponents and dimensions together; equal sizes where nothing else is asked for, since each new
+# shape is a new program to compile.
+cases = pytest.mark.parametrize(
+    "p, d", [(1, 3), (2, 1), *(pytest.param(*rare, marks=pytest.mark.slow) for rare in RARE)]
+)
+
+
+def random_measure(key, n, d, absent=0):
+    """Gaussian points, generic weights that sum to one, the last `absent` of them zero."""
+    points_key, weights_key = jax.random.split(key)
+    weights = jax.random.uniform(weights_key, (n,), minval=0.2)
+    weights = weights.at[n - absent :].set(0.0)
+    return mf.Measure(jax.random.normal(points_key, (n, d)), weights / weights.sum())
+
+
+def random_pair(key, n=8, m=8, d=3, absent=0):
+    one, other = jax.random.split(key)
+    return random_measure(one, n, d, absent), random_measure(other, m, d, absent)
+
+
+def pot_distance(mu, nu, p):
+    """W_p by POT, on the arrays themselves."""
+    costs = ot.dist(np.asarray(mu.points), np.asarray(nu.points), "euclidean") ** p
+    return ot.emd2(np.asarray(mu.weights), np.asarray(nu.weights), costs) ** (1 / p)
+
+
+def assert_close(got, expected, rtol=1e-10, atol=1e-12):
+    np.testing.assert_allclose(jnp.asarray(got), jnp.asarray(expected), rtol=rtol, atol=atol)
