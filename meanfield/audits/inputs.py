@@ -50,6 +50,12 @@ class Window:
         """What the audit says about this input."""
         return Input(self.name, self.kind, self.sha256, self.tokens, self.start, self.total)
 
+    def __eq__(self, other) -> bool:
+        return isinstance(other, Window) and self.sha256 == other.sha256
+
+    def __hash__(self) -> int:
+        return hash(self.sha256)
+
     def prefix(self, length: int) -> tuple[int, ...]:
         """The ids of the text cut to `length` tokens; its special tokens stay at both ends."""
         assert self.ids is not None
@@ -172,9 +178,8 @@ def _cut(
 
 def _image(model, name: str, image: np.ndarray) -> Window:
     image = _finite(name, image)
-    count = int(np.asarray(model.hidden(image)).shape[1])
-    tokens = ("[CLS]", *(f"patch {i}" for i in range(count - 1)))
-    return Window(name, "image", None, image, tokens, total=count)
+    tokens = tuple(model.tokens(image))
+    return Window(name, "image", None, image, tokens, total=len(tokens))
 
 
 def _hidden(model, name: str, states: np.ndarray) -> Window:

@@ -4,11 +4,12 @@ An expression is METRIC[LAYER][HEAD].STATISTIC OPERATOR NUMBER; it names what mu
 parsed, never evaluated as code. A value that is missing never passes.
 """
 
+import dataclasses
 import math
 import operator
 import re
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from .record import Audit, Check, Growth, LayerSummary, Row
@@ -87,6 +88,30 @@ def parse(expression: str) -> Threshold:
         operator=part["operator"],
         limit=limit,
     )
+
+
+def judge(
+    audit: Audit,
+    fail_on: Sequence[str] = (),
+    *,
+    baseline: Audit | None = None,
+    regress: float = 0.1,
+) -> Audit:
+    """The audit with its checks: each expression of `fail_on`, and each layer against a baseline.
+
+    Args:
+      audit: what was measured.
+      fail_on: expressions that must not hold.
+      baseline: an earlier audit of the same layers.
+      regress: the fraction by which a local constant may exceed the baseline's.
+
+    Raises:
+      ThresholdError: an expression cannot be read.
+    """
+    checks = [check(parse(expression), audit) for expression in fail_on]
+    if baseline is not None:
+        checks += regressions(audit, baseline, regress)
+    return dataclasses.replace(audit, checks=tuple(checks))
 
 
 def check(threshold: Threshold, audit: Audit) -> Check:

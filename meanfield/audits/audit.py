@@ -1,0 +1,252 @@
+"""The audit of a model: rows computed here or by any executor, then summarised."""
+
+import dataclasses
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, FIRST_COMPLETED, wait
+from datetime import UTC, datetime
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import PRNGKeyArray
+
+from .contexts import remember
+from .document import plain, restore
+from .growth import summarise
+from .inputs import InputError, Window, windows
+from .limits import Deadline, check_memory
+from .record import SCHEMA, Audit, Model, Row, Run, Warn
+from .resume import Journal, digest
+from .settings import AuditSettings
+from .summary import summarise_layer
+from .task import AuditTask, run_task
+
+
+Progress = Callable[[int, int, str], None]
+
+
+def audit(
+    model: Any,
+    inputs: Any,
+    *,
+    key: PRNGKeyArray,
+    settings: AuditSettings | None = None,
+    executor: Executor | None = None,
+    progress: Progress | None = None,
+    journal: str | os.PathLike | None = None,
+    resume: bool = False,
+    command: str | None = None,
+) -> Audit:
+    """How sensitive every attention layer and head of a model is to its tokens.
+
+    Args:
+      model: a transformer (`mf.models.load`), the path of a checkpoint, or a shipped model's name.
+      inputs: a text, token ids (n,), an image, hidden states (layers, n, d); a sequence of these;
+        or a mapping from names to these.
+      key: starts the Lanczos searches; it is recorded as a seed.
+      settings: what to measure and within which limits.
+      executor: runs the rows; any `concurrent.futures.Executor` (processes must use `spawn`).
+        None runs them one after another in this process.
+      progress: called as progress(rows done, rows in all, what is next).
+      journal: a file to which every finished row is appended at once.
+      resume: go on with an existing `journal` of the same audit.
+      command: the command line, for the record.
+
+    Returns:
+      An `Audit`; its status is "partial" if the time limit passed or Ctrl-C was pressed.
+
+    Raises:
+      ModelError, InputError, ResumeError, LimitError: one line that says what, where, how to fix.
+    """
+    started, clock = datetime.now(UTC), time.monotonic()
+    settings = settings or AuditSettings()
+    loaded = _loaded(model)
+    name = remember(loaded)
+    found = windows(loaded, inputs, settings)
+    layers = _layers(loaded, settings)
+    facts = model_record(loaded, name)
+    itemsize = 4 if settings.dtype == "f32" else 8
+    longest = max(len(window.tokens) for window in found)
+    check_memory(loaded, longest, facts.heads, itemsize, settings.memory_limit)
+    seed = tuple(int(word) for word in np.asarray(jax.random.key_data(key)).reshape(-1))
+    mark = digest(
+        facts.hashes or facts.name, [w.sha256 for w in found], _resume_settings(settings), seed
+    )
+    book = Journal(journal, mark, resume=resume)
+    tasks = _tasks(name, found, layers, settings, key)
+    _compute(tasks, book, executor, progress, Deadline(settings.time_limit))
+    run = _run(settings, seed, command, started, time.monotonic() - clock, mark)
+    return assemble(book, found, facts, run, layers, settings, expected=len(tasks))
+
+
+def _loaded(model: Any):
+    if isinstance(model, (str, os.PathLike)):
+        from meanfield.models import load  # noqa: PLC0415 (only when there is a path to load)
+
+        return load(model)
+    return model
+
+
+def _layers(model, settings: AuditSettings) -> tuple[int, ...]:
+    count = len(model.layers)
+    chosen = tuple(range(count)) if settings.layers is None else settings.layers
+    outside = [layer for layer in chosen if not 0 <= layer < count]
+    if outside or not chosen:
+        raise InputError(f"`layers` must be among 0..{count - 1}; got {list(chosen)}.")
+    return tuple(dict.fromkeys(chosen))
+
+
+def _tasks(
+    name: str,
+    found: Sequence[Window],
+    layers: Sequence[int],
+    settings: AuditSettings,
+    key: PRNGKeyArray,
+) -> list[AuditTask]:
+    """One task for each input and layer, each with a key of its own."""
+    return [
+        AuditTask(name, layer, i, window, settings, _seed(key, i, layer))
+        for i, window in enumerate(found)
+        for layer in layers
+    ]
+
+
+def _seed(key: PRNGKeyArray, i: int, layer: int) -> tuple[int, ...]:
+    own = jax.random.fold_in(jax.random.fold_in(key, i), layer)
+    return tuple(int(word) for word in np.asarray(jax.random.key_data(own)).reshape(-1))
+
+
+def _compute(
+    tasks: Sequence[AuditTask],
+    book: Journal,
+    executor: Executor | None,
+    progress: Progress | None,
+    deadline: Deadline,
+) -> None:
+    """Runs what the journal lacks until it is done, the time is over, or Ctrl-C is pressed."""
+    missing = [task for task in tasks if (task.input, task.layer) not in book.rows]
+    report = progress or (lambda done, total, what: None)
+    results = _here(missing, deadline) if executor is None else _away(missing, executor, deadline)
+    report(len(book.rows), len(tasks), "")
+    try:
+        for row in results:
+            book.add(row)
+            report(len(book.rows), len(tasks), f"input {row['input']}, layer {row['layer']}")
+    except KeyboardInterrupt:
+        results.close()
+
+
+def _here(tasks: Sequence[AuditTask], deadline: Deadline) -> Iterator[dict]:
+    for task in tasks:
+        if deadline.passed:
+            return
+        yield run_task(task)
+
+
+def _away(tasks: Sequence[AuditTask], executor: Executor, deadline: Deadline) -> Iterator[dict]:
+    waiting = {executor.submit(run_task, task) for task in tasks}
+    try:
+        while waiting and not deadline.passed:
+            done, waiting = wait(waiting, deadline.left, FIRST_COMPLETED)
+            for future in done:
+                yield future.result()
+    finally:
+        for future in waiting:
+            future.cancel()
+
+
+def assemble(
+    book: Journal,
+    found: Sequence[Window],
+    facts: Model,
+    run: Run,
+    layers: Sequence[int],
+    settings: AuditSettings,
+    *,
+    expected: int,
+) -> Audit:
+    """The audit made of the rows of a journal, complete or not."""
+    rows = tuple(restore(Row, book.rows[place]) for place in sorted(book.rows))
+    by_layer = [(layer, [row for row in rows if row.layer == layer]) for layer in layers]
+    by_layer = [(layer, group) for layer, group in by_layer if group]
+    growth = tuple(summarise(layer, group, jump=settings.jump) for layer, group in by_layer)
+    return Audit(
+        schema=SCHEMA,
+        status="complete" if len(rows) == expected else "partial",
+        model=facts,
+        run=run,
+        inputs=tuple(window.record for window in found),
+        layers=tuple(summarise_layer(group) for _, group in by_layer),
+        growth=growth,
+        checks=(),
+        warnings=(*_warnings(rows), *_jumps(growth)),
+        rows=rows,
+    )
+
+
+def _warnings(rows: Sequence[Row]) -> Iterator[Warn]:
+    """The warnings of all rows, equal ones once."""
+    yield from dict.fromkeys(warning for row in rows for warning in row.warnings)
+
+
+def _jumps(growth) -> Iterator[Warn]:
+    for record in growth:
+        for jump in record.jumps:
+            yield Warn(
+                "jump",
+                f"behaviour changes near position {jump.before}: the local constant grows "
+                f"{jump.factor:.1f} times between {jump.before} and {jump.after} tokens.",
+                f"layer {record.layer}",
+            )
+
+
+def model_record(model, name: str) -> Model:
+    """What the audit says about its model."""
+    attention = model.layers[0].attention
+    return Model(
+        name=os.path.basename(name.rstrip("/")) or name,
+        path=name,
+        family=model.family,
+        causal=bool(model.causal),
+        layers=len(model.layers),
+        heads=len(attention.heads),
+        dim=int(model.dim),
+        parameters=int(model.parameters),
+        max_tokens=model.max_tokens and int(model.max_tokens),
+        hashes=dict(model.hashes),
+        config={k: v for k, v in dict(model.config).items() if _scalar(v)},
+    )
+
+
+def _scalar(value: Any) -> bool:
+    return value is None or isinstance(value, (str, int, float, bool))
+
+
+def _run(settings, seed, command, started, elapsed: float, mark: str) -> Run:
+    from meanfield import __version__  # noqa: PLC0415 (the package imports this module lazily)
+
+    return Run(
+        version=__version__,
+        python=platform.python_version(),
+        jax=jax.__version__,
+        numpy=np.__version__,
+        platform=f"{sys.platform} {platform.machine()}",
+        device=jax.devices()[0].device_kind,
+        dtype=settings.dtype,
+        seed=seed,
+        command=command,
+        started=started.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        elapsed=round(elapsed, 3),
+        digest=mark,
+        settings=plain(settings),
+    )
+
+
+def _resume_settings(settings: AuditSettings) -> dict:
+    """What changes a number; limits do not."""
+    fields = plain(dataclasses.replace(settings, time_limit=None, memory_limit=None))
+    return {name: value for name, value in fields.items() if name[-6:] != "_limit"}
