@@ -39,7 +39,7 @@ class HeadSizes(eqx.Module):
         r"""A bound on $\log \|D_i\|$: what the query channel of a token can do."""
         return _log(self.spread * self.scores.query)
 
-    def log_moving(self, p: float) -> float:
+    def log_moving(self, p: float | int) -> float:
         r"""$\log K_p$, where $|(N u)_i| \le K_p (\sum_j P_{ij} |u_j|^p)^{1/p}$ in every row."""
         turning = self.scores.key * self.spread
         if p >= 2 and self.scores.aligned:
@@ -60,7 +60,7 @@ class AttentionSizes(eqx.Module):
     inner: tuple[HeadSizes, ...]
     output: float
 
-    def log_total(self, p: float, log_moving: Callable[[HeadSizes], float]) -> float:
+    def log_total(self, p: float | int, log_moving: Callable[[HeadSizes], float]) -> float:
         r"""The log of a bound on the layer, from bounds on $\|N^h\|_{L^p}$ for each of its heads.
 
         Heads are summed, or stacked and then projected: ||[O_1 ... O_H]|| times the root of the
@@ -72,12 +72,14 @@ class AttentionSizes(eqx.Module):
         )
         return float(np.logaddexp(local, moving))
 
-    def _log_sum(self, heads: list[float], inner: list[float], power: float = 2) -> float:
+    def _log_sum(self, heads: list[float], inner: list[float], power: float | int = 2) -> float:
         stacked = _log(self.output) + _log_sum_exp([power * h for h in inner]) / power
         return min(_log_sum_exp(heads), stacked)
 
 
-def attention_sizes(f: AbstractAttention, domain: AbstractDomain, reach: float) -> AttentionSizes:
+def attention_sizes(
+    f: AbstractAttention, domain: AbstractDomain, reach: float | int
+) -> AttentionSizes:
     """The sizes of all heads of f on a domain; `reach` is how many positions a query can see.
 
     Raises:

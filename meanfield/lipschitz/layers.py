@@ -25,21 +25,21 @@ from .theorems import check_exponent, lipschitz_bound
 
 
 @lipschitz_bound.register
-def _(f: Affine, domain: AbstractDomain, *, p: float = 2, n: int | None = None) -> Bound:
+def _(f: Affine, domain: AbstractDomain, *, p: float | int = 2, n: int | None = None) -> Bound:
     """||W||."""
     check_exponent(p, n)
     return _bound(spectral_norm(float64(f.weight)), domain, "affine")
 
 
 @lipschitz_bound.register
-def _(f: LayerNorm, domain: AbstractDomain, *, p: float = 2, n: int | None = None) -> Bound:
+def _(f: LayerNorm, domain: AbstractDomain, *, p: float | int = 2, n: int | None = None) -> Bound:
     r"""$\max_k |\gamma_k| / \sqrt\epsilon$, everywhere."""
     check_exponent(p, n)
     return _bound(_largest(f.gamma) / _root(f.epsilon), domain, "layer-norm")
 
 
 @lipschitz_bound.register
-def _(f: RMSNorm, domain: AbstractDomain, *, p: float = 2, n: int | None = None) -> Bound:
+def _(f: RMSNorm, domain: AbstractDomain, *, p: float | int = 2, n: int | None = None) -> Bound:
     r"""$\max_k |\gamma_k| / \sqrt\epsilon$, everywhere; on the sphere of radius R the norm is
     linear, with constant $\max_k |\gamma_k| / \sqrt{R^2 / d + \epsilon}$."""
     check_exponent(p, n)
@@ -48,7 +48,7 @@ def _(f: RMSNorm, domain: AbstractDomain, *, p: float = 2, n: int | None = None)
 
 
 @lipschitz_bound.register
-def _(f: MLP, domain: AbstractDomain, *, p: float = 2, n: int | None = None) -> Bound:
+def _(f: MLP, domain: AbstractDomain, *, p: float | int = 2, n: int | None = None) -> Bound:
     r"""$\|W_2\| \, L_\phi \, \|W_1\|$; with a gate, on the domain,
     $\|W_2\| (L_\phi \|\mathrm{diag}(u) W_g\| + \|\mathrm{diag}(g) W_1\|)$ with u and g the largest
     entries of $W_1 x + b_1$ and of $\phi(W_g x + b_g)$."""
@@ -65,7 +65,7 @@ def _(f: MLP, domain: AbstractDomain, *, p: float = 2, n: int | None = None) -> 
 
 
 @lipschitz_bound.register
-def _(f: Residual, domain: AbstractDomain, *, p: float = 2, n: int | None = None) -> Bound:
+def _(f: Residual, domain: AbstractDomain, *, p: float | int = 2, n: int | None = None) -> Bound:
     """1 + |scale| L."""
     inner = float(lipschitz_bound(f.f, domain, p=p, n=n).log_value)
     log_value = float(np.logaddexp(0.0, inner + _log(abs(float(f.scale)))))
@@ -73,7 +73,7 @@ def _(f: Residual, domain: AbstractDomain, *, p: float = 2, n: int | None = None
 
 
 @lipschitz_bound.register
-def _(f: Composition, domain: AbstractDomain, *, p: float = 2, n: int | None = None) -> Bound:
+def _(f: Composition, domain: AbstractDomain, *, p: float | int = 2, n: int | None = None) -> Bound:
     """The product of the constants, each on the image of the domain under the maps before it."""
     check_exponent(p, n)
     log_value, here = 0.0, domain

@@ -50,7 +50,9 @@ class _Head(eqx.Module):
 
 
 @singledispatch
-def score_sizes(f: AbstractAttention, domain: Ellipsoid, reach: float) -> tuple[ScoreSizes, ...]:
+def score_sizes(
+    f: AbstractAttention, domain: Ellipsoid, reach: float | int
+) -> tuple[ScoreSizes, ...]:
     """The sizes of the scores of every head of f on a domain.
 
     Args:
@@ -66,7 +68,7 @@ def score_sizes(f: AbstractAttention, domain: Ellipsoid, reach: float) -> tuple[
 
 
 @score_sizes.register
-def _(f: SelfAttention, domain: Ellipsoid, reach: float) -> tuple[ScoreSizes, ...]:
+def _(f: SelfAttention, domain: Ellipsoid, reach: float | int) -> tuple[ScoreSizes, ...]:
     zeros = np.zeros(domain.dim)
     a = zeros if f.a is None else float64(f.a)
     head = _Head(float64(f.A), a, np.eye(domain.dim), zeros, 1.0)
@@ -74,7 +76,7 @@ def _(f: SelfAttention, domain: Ellipsoid, reach: float) -> tuple[ScoreSizes, ..
 
 
 @score_sizes.register
-def _(f: MultiheadAttention, domain: Ellipsoid, reach: float) -> tuple[ScoreSizes, ...]:
+def _(f: MultiheadAttention, domain: Ellipsoid, reach: float | int) -> tuple[ScoreSizes, ...]:
     plain = f.rotary is None and f.query_norm is None and f.key_norm is None
     return tuple(
         _with_bias(
@@ -87,12 +89,12 @@ def _(f: MultiheadAttention, domain: Ellipsoid, reach: float) -> tuple[ScoreSize
 
 
 @score_sizes.register
-def _(f: L2Attention, domain: Ellipsoid, reach: float) -> tuple[ScoreSizes, ...]:
+def _(f: L2Attention, domain: Ellipsoid, reach: float | int) -> tuple[ScoreSizes, ...]:
     return tuple(_with_bias(_distance(one, domain), one.score_bias, reach) for one in f.heads)
 
 
 @singledispatch
-def bias_oscillation(bias: AbstractScoreBias, reach: float) -> float:
+def bias_oscillation(bias: AbstractScoreBias, reach: float | int) -> float:
     """The largest difference of the biases that one query gives to the positions it sees.
 
     A bias without a rule may be unbounded: the answer is inf, and only the theorems that do not
@@ -102,17 +104,17 @@ def bias_oscillation(bias: AbstractScoreBias, reach: float) -> float:
 
 
 @bias_oscillation.register
-def _(bias: LinearBias, reach: float) -> float:
+def _(bias: LinearBias, reach: float | int) -> float:
     slope = float(np.max(np.abs(float64(bias.slopes))))
     return slope * (reach - 1) if slope else 0.0
 
 
 @bias_oscillation.register
-def _(bias: RelativeBias, reach: float) -> float:
+def _(bias: RelativeBias, reach: float | int) -> float:
     return float(np.ptp(float64(bias.table)))
 
 
-def _with_bias(sizes: ScoreSizes, bias: AbstractScoreBias | None, reach: float) -> ScoreSizes:
+def _with_bias(sizes: ScoreSizes, bias: AbstractScoreBias | None, reach: float | int) -> ScoreSizes:
     if bias is None:
         return sizes
     more = bias_oscillation(bias, reach)

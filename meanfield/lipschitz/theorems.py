@@ -26,7 +26,7 @@ MovingBound = Callable[[HeadSizes], float]
 
 @singledispatch
 def lipschitz_bound(
-    f: AbstractInContextMap, domain: AbstractDomain, *, p: float = 2, n: int | None = None
+    f: AbstractInContextMap, domain: AbstractDomain, *, p: float | int = 2, n: int | None = None
 ) -> Bound:
     r"""A proved bound on the Lipschitz constant of $F(\mu) = G(\mu, \cdot)_\# \mu$ for $W_p$, on
     measures carried by a domain: the smallest that applies, with the name of its theorem.
@@ -53,7 +53,7 @@ def lipschitz_bound(
 
 @singledispatch
 def lipschitz_bounds(
-    f: AbstractInContextMap, domain: AbstractDomain, *, p: float = 2, n: int | None = None
+    f: AbstractInContextMap, domain: AbstractDomain, *, p: float | int = 2, n: int | None = None
 ) -> tuple[Bound, ...]:
     """Every finite bound that a theorem gives; the arguments are those of `lipschitz_bound`."""
     return (lipschitz_bound(f, domain, p=p, n=n),)
@@ -64,7 +64,7 @@ def lipschitz_bounds(
 @lipschitz_bound.register(L2Attention)
 @lipschitz_bound.register(CausalAttention)
 def _(
-    f: AbstractInContextMap, domain: AbstractDomain, *, p: float = 2, n: int | None = None
+    f: AbstractInContextMap, domain: AbstractDomain, *, p: float | int = 2, n: int | None = None
 ) -> Bound:
     return smallest(lipschitz_bounds(f, domain, p=p, n=n))
 
@@ -73,7 +73,7 @@ def _(
 @lipschitz_bounds.register(MultiheadAttention)
 @lipschitz_bounds.register(L2Attention)
 def _(
-    f: AbstractAttention, domain: AbstractDomain, *, p: float = 2, n: int | None = None
+    f: AbstractAttention, domain: AbstractDomain, *, p: float | int = 2, n: int | None = None
 ) -> tuple[Bound, ...]:
     check_exponent(p, n)
     sizes = attention_sizes(f, domain, math.inf if n is None else n)
@@ -82,7 +82,7 @@ def _(
 
 @lipschitz_bounds.register
 def _(
-    f: CausalAttention, domain: AbstractDomain, *, p: float = 2, n: int | None = None
+    f: CausalAttention, domain: AbstractDomain, *, p: float | int = 2, n: int | None = None
 ) -> tuple[Bound, ...]:
     check_exponent(p, n)
     reach = min(math.inf if limit is None else limit for limit in (n, f.window))
@@ -91,7 +91,7 @@ def _(
 
 
 def _bounds(
-    sizes: AttentionSizes, theorems: dict[str, MovingBound], domain: AbstractDomain, p: float
+    sizes: AttentionSizes, theorems: dict[str, MovingBound], domain: AbstractDomain, p: float | int
 ) -> tuple[Bound, ...]:
     logs = {name: sizes.log_total(p, moving) for name, moving in theorems.items()}
     bounds = [
@@ -106,7 +106,7 @@ def _bounds(
     return tuple(bounds)
 
 
-def _everyone_sees_all(p: float, n: int | None) -> dict[str, MovingBound]:
+def _everyone_sees_all(p: float | int, n: int | None) -> dict[str, MovingBound]:
     if math.isinf(p):
         return {"wasserstein-infinity": lambda h: h.log_moving(p)}
     theorems = {
@@ -118,7 +118,7 @@ def _everyone_sees_all(p: float, n: int | None) -> dict[str, MovingBound]:
     return theorems
 
 
-def _masked(p: float, n: int | None, window: int | None) -> dict[str, MovingBound]:
+def _masked(p: float | int, n: int | None, window: int | None) -> dict[str, MovingBound]:
     if math.isinf(p):
         return {"wasserstein-infinity": lambda h: h.log_moving(p)}
     theorems = {}
@@ -145,7 +145,7 @@ def _log_masked_share_sum(head: HeadSizes, rows: int) -> float:
     return math.log(float(np.sum(1 / (1 + others))))
 
 
-def _log_hardy(head: HeadSizes, p: float) -> float:
+def _log_hardy(head: HeadSizes, p: float | int) -> float:
     r"""$\min_{1 \le r < p} \log K_r + \frac1r (osc + \log \frac{p}{p - r})$."""
     exponents = 1 + (p - 1) * (1 - np.geomspace(1, 1e-4, 65))
     return min(
@@ -154,7 +154,7 @@ def _log_hardy(head: HeadSizes, p: float) -> float:
     )
 
 
-def check_exponent(p: float, n: int | None) -> None:
+def check_exponent(p: float | int, n: int | None) -> None:
     """Refuse an exponent below one, and a number of atoms that is not a positive integer."""
     if not p >= 1:
         raise ValueError(f"`p` must be at least 1 (jnp.inf included); got {p}.")

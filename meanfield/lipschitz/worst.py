@@ -37,7 +37,7 @@ class TwoDiracs(eqx.Module):
     def light_mass(self) -> float:
         return 1 / (1 + math.exp(-self.log_ratio))
 
-    def log_slope(self, A: Matrix, V: Matrix, a: Vector, p: float) -> float:
+    def log_slope(self, A: Matrix, V: Matrix, a: Vector, p: float | int) -> float:
         r"""The log of a lower bound on the local constant in $W_p$: what moving y does to x,
         $(\frac{1-w}{w})^{1/p}\, q\, \|V (I + (1-q) (y-x) b^T)\|$ with $b = Ax + a$ and the
         share $q = w e^{\langle b, y - x\rangle} / (1 - w + w e^{\langle b, y-x\rangle})$."""
@@ -70,7 +70,9 @@ def worst_measure(f: SelfAttention, domain: AbstractDomain, *, n: int | None = N
     return Measure(jnp.asarray(np.stack([pair.heavy] * (n - 1) + [pair.light])))
 
 
-def two_dirac_bound(f: SelfAttention, domain: Ball, *, p: float = 2, n: int | None = None) -> Bound:
+def two_dirac_bound(
+    f: SelfAttention, domain: Ball, *, p: float | int = 2, n: int | None = None
+) -> Bound:
     """A lower bound on the Lipschitz constant in W_p on a ball: the slope at two Diracs.
 
     Args:
@@ -95,7 +97,9 @@ def hardmax_limit(f: SelfAttention, mu: Measure) -> float:
     return float(np.linalg.norm(V, 2) * math.sqrt(load.max()))
 
 
-def _worst_pair(f: SelfAttention, domain: AbstractDomain, p: float, n: int | None) -> TwoDiracs:
+def _worst_pair(
+    f: SelfAttention, domain: AbstractDomain, p: float | int, n: int | None
+) -> TwoDiracs:
     """The pair of largest slope among shrunken copies of the pair of largest exponent."""
     if n is not None and n < 2:
         raise ValueError(f"`n` must be None or at least 2; got {n}.")
