@@ -45,12 +45,16 @@ class ConditionalMeasure(eqx.Module):
         shape = self.points.shape[:-2]
         if base is None:
             base = jnp.full(shape, 1.0 / max(shape[-1], 1), self.points.dtype)
-        self.base = _check_weights(jnp.asarray(base, self.points.dtype), shape, self.points)
+        base = jnp.asarray(base, self.points.dtype)
+        self.base = _check_weights(base, shape, self.points, "base")
 
     @classmethod
     def from_sequence(cls, x: Any, base: Any = None) -> "ConditionalMeasure":
         """A sequence x of shape (s, d) as a conditional measure: one atom at each position."""
-        points = _floating(x)[..., None, :]
+        points = _floating(x)
+        if points.ndim < 2:
+            raise ValueError(f"`x` must have shape (s, d); got {points.shape}.")
+        points = points[..., None, :]
         return cls(points, jnp.ones(points.shape[:-1], points.dtype), base)
 
     @property
@@ -123,6 +127,8 @@ class ConditionalMeasure(eqx.Module):
 
     def restrict(self, s: int) -> "ConditionalMeasure":
         """The first `s` positions, with the base mass they have."""
+        if s > self.size:
+            raise ValueError(f"`s` must be at most the present size {self.size}; got {s}.")
         return ConditionalMeasure(
             self.points[..., :s, :, :], self.weights[..., :s, :], self.base[..., :s]
         )

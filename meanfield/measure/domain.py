@@ -3,8 +3,8 @@
 import abc
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float
 
 
@@ -111,14 +111,19 @@ class LayerNormRange(AbstractDomain):
         return self.gamma * z + self.beta
 
     def _normalised(self, x: Float[Array, "*n d"]) -> Float[Array, "*n d"]:
-        scale = jnp.where(self.gamma == 0, 1, self.gamma)
-        return jnp.where(self.gamma == 0, 0, (x - self.beta) / scale)
+        """The shortest z behind x: where gamma is zero, z is whatever makes its sum vanish."""
+        free = self.gamma == 0
+        z = jnp.where(free, 0, (x - self.beta) / jnp.where(free, 1, self.gamma))
+        if not self.centred:
+            return z
+        rest = jnp.sum(z, axis=-1, keepdims=True) / jnp.maximum(jnp.sum(free), 1)
+        return jnp.where(free, -rest, z)
 
 
 def _positive(radius) -> Float[Array, ""]:
     radius = jnp.asarray(radius, jnp.result_type(float))
     if radius.ndim:
         raise ValueError(f"`radius` must be a number; got an array of shape {radius.shape}.")
-    if not isinstance(radius, jax.core.Tracer) and not radius > 0:
+    if not isinstance(radius, Tracer) and not radius > 0:
         raise ValueError(f"`radius` must be positive; got {radius}.")
     return radius

@@ -7,6 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int
 
 
@@ -120,7 +121,7 @@ class Measure(eqx.Module):
         """
         if fractions is None:
             return self._split_all(copies_or_index)
-        return self._split_one(copies_or_index, jnp.asarray(fractions, self.weights.dtype))
+        return self._split_one(copies_or_index, _check_fractions(fractions))
 
     def _split_all(self, copies: int) -> "Measure":
         if copies < 1:
@@ -128,18 +129,15 @@ class Measure(eqx.Module):
         weights = jnp.repeat(self.weights, copies, axis=-1) / copies
         return Measure(jnp.repeat(self.points, copies, axis=-2), weights)
 
-    def _split_one(self, index: int, fractions: Float[Array, " k"]) -> "Measure":
+    def _split_one(self, index: int, fractions: Any) -> "Measure":
         if not -self.size <= index < self.size:
             raise ValueError(f"`index` must name one of {self.size} atoms; got {index}.")
-        total = float(np.sum(np.asarray(fractions)))
-        if abs(total - 1) > 1e-5:
-            raise ValueError(f"`fractions` must sum to 1; got {total:.6g}.")
         index = index % self.size
         keep = np.concatenate(
             [np.arange(index), np.full(len(fractions), index), np.arange(index + 1, self.size)]
         )
         share = jnp.ones(len(keep), self.weights.dtype)
-        share = share.at[index : index + len(fractions)].set(fractions)
+        share = share.at[index : index + len(fractions)].set(jnp.asarray(fractions, share.dtype))
         return Measure(self.points[..., keep, :], self.weights[..., keep] * share)
 
     def pad(self, n: int) -> "Measure":
@@ -153,6 +151,8 @@ class Measure(eqx.Module):
 
     def restrict(self, n: int) -> "Measure":
         """The first `n` atoms, with the mass they have."""
+        if n > self.size:
+            raise ValueError(f"`n` must be at most the present size {self.size}; got {n}.")
         return Measure(self.points[..., :n, :], self.weights[..., :n])
 
     def merge(self, tol: float = 0.0) -> "Measure":
@@ -191,17 +191,31 @@ def _floating(x: Any) -> Float[Array, "..."]:
     return x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(jnp.result_type(float))
 
 
-def _check_weights(weights: Array, shape: tuple[int, ...], points: Array) -> Array:
+def _check_fractions(fractions: Any) -> Any:
+    """Fractions of an atom, checked where they are known (outside `jax.jit`)."""
+    if isinstance(fractions, Tracer):
+        return fractions
+    known = np.asarray(fractions, float)
+    if np.any(known < 0):
+        raise ValueError(f"`fractions` must be nonnegative; got {known[known < 0][0]}.")
+    if not abs(known.sum() - 1) <= 1e-5:
+        raise ValueError(f"`fractions` must sum to 1; got {known.sum():.6g}.")
+    return fractions if isinstance(fractions, Array) else known
+
+
+def _check_weights(
+    weights: Array, shape: tuple[int, ...], points: Array, name: str = "weights"
+) -> Array:
     if weights.shape != shape:
         raise ValueError(
-            f"`weights` must have shape {shape} to match `points` of shape {points.shape}; "
+            f"`{name}` must have shape {shape} to match `points` of shape {points.shape}; "
             f"got {weights.shape}."
         )
-    if not isinstance(weights, jax.core.Tracer):
+    if not isinstance(weights, Tracer):
         known = np.asarray(weights)
         if not np.all(np.isfinite(known)) or np.any(known < 0):
             bad = known[~(np.isfinite(known) & (known >= 0))].flat[0]
             raise ValueError(
-                f"`weights` must be finite and nonnegative; got {bad}. Use zero for absent atoms."
+                f"`{name}` must be finite and nonnegative; got {bad}. Use zero where nothing is."
             )
     return weights
