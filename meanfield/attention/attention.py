@@ -191,13 +191,13 @@ class L2Attention(AbstractAttention):
 
     def queries(
         self, x: Float[Array, "m d"], positions: Int[Array, " m"] | None
-    ) -> Float[Array, "heads m k+1"]:
+    ) -> Float[Array, "heads m features"]:
         q = 2 * self.sharpness * project(self.query_proj, x)
         return jnp.concatenate([q, jnp.ones_like(q[..., :1])], axis=-1)
 
     def keys(
         self, y: Float[Array, "n d"], positions: Int[Array, " n"] | None
-    ) -> Float[Array, "heads n k+1"]:
+    ) -> Float[Array, "heads n features"]:
         k = project(self.key_proj, y)
         length = jnp.sum(k**2, axis=-1, keepdims=True)
         return jnp.concatenate([k, -self.sharpness * length], axis=-1)
