@@ -6,13 +6,13 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from .document import read as read, RecordError as RecordError, write as write
+from .document import RecordError as RecordError, read as read, write as write
 from .limits import LimitError as LimitError
 from .record import Audit as Audit
 from .resume import ResumeError as ResumeError
 from .schema import schema as schema
 from .settings import AuditSettings as AuditSettings
-from .thresholds import judge as judge, ThresholdError as ThresholdError
+from .thresholds import ThresholdError as ThresholdError, judge as judge
 
 
 if TYPE_CHECKING:

@@ -92,9 +92,7 @@ def _x_log_ratio(x: Float[Array, "m n"], base: Float[Array, "m n"]) -> Float[Arr
     return jnp.where(both, x * jnp.log(jnp.where(both, x, 1) / jnp.where(both, base, 1)), 0)
 
 
-def _visible(
-    head: AbstractInContextMap, mu: Measure | ConditionalMeasure
-) -> Bool[Array, "n n"]:
+def _visible(head: AbstractInContextMap, mu: Measure | ConditionalMeasure) -> Bool[Array, "n n"]:
     """Which atoms a query sees: those with mass and, in causal attention, not after it."""
     present = mu.atoms.present
     pairs = present[:, None] & present[None, :]

@@ -6,7 +6,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, FIRST_COMPLETED, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, wait
 from datetime import UTC, datetime
 from typing import Any
 
@@ -85,7 +85,7 @@ def audit(
 
 def _loaded(model: Any):
     if isinstance(model, (str, os.PathLike)):
-        from meanfield.models import load  # noqa: PLC0415 (only when there is a path to load)
+        from meanfield.models import load
 
         return load(model)
     return model
@@ -227,7 +227,7 @@ def _scalar(value: Any) -> bool:
 
 
 def _run(settings, seed, command, started, elapsed: float, mark: str) -> Run:
-    from meanfield import __version__  # noqa: PLC0415 (the package imports this module lazily)
+    from meanfield import __version__
 
     return Run(
         version=__version__,

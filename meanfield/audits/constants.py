@@ -1,4 +1,4 @@
-"""Local constants of a whole layer, of each of its heads, and along prefixes; one program per shape.
+"""Local constants of a layer, of its heads and along prefixes; one program per shape.
 
 All layers of a model share their shapes, and contexts are padded to a few sizes by absent atoms, so
 that a whole audit compiles few programs per size: for a layer, for its heads, for its upper bound.

@@ -1,4 +1,4 @@
-"""What enters the attention of each layer: for a window, and for its prefixes; cached by process."""
+"""What enters the attention of each layer: for a window and its prefixes, cached by process."""
 
 from functools import lru_cache
 from typing import Literal
@@ -26,7 +26,7 @@ def remember(model) -> str:
 def model_named(name: str):
     """The model that was remembered under `name`, or else the checkpoint at that path."""
     if name not in _LOADED:
-        from meanfield.models import load  # noqa: PLC0415 (a worker that never loads never pays)
+        from meanfield.models import load
 
         _LOADED[name] = load(name)
     return _LOADED[name]

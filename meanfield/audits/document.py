@@ -59,7 +59,7 @@ def from_json(text: str, source: str = "the document") -> Audit:
     try:
         document = json.loads(text)
     except (json.JSONDecodeError, RecursionError) as error:
-        raise RecordError(f"{source} is not JSON ({error}); give the audit.json of a run.") from None
+        raise RecordError(f"{source} is not JSON ({error}); give an audit.json.") from None
     found = document.get("schema") if isinstance(document, dict) else None
     if found != SCHEMA:
         raise RecordError(
@@ -81,14 +81,14 @@ def read(path: str | os.PathLike) -> Audit:
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise RecordError(f"{path} cannot be read ({error}); give the audit.json of a run.") from None
+        raise RecordError(f"{path} cannot be read ({error}); give an audit.json.") from None
     return from_json(text, str(path))
 
 
 def write_atomically(path: str | os.PathLike, content: str | bytes) -> None:
     """Writes a temporary file beside `path` and renames it: readers never see half a file."""
     path = Path(path)
-    data = content.encode("utf-8") if isinstance(content, str) else content
+    data = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as stream:

@@ -43,7 +43,7 @@ def residual_interval(
     lengths: Sequence[float], constants: Sequence[float]
 ) -> tuple[float, float] | None:
     """Student's 95 % interval of the slope; None with fewer than three points."""
-    from scipy.stats import t  # noqa: PLC0415 (scipy.stats is slow to import)
+    from scipy.stats import t
 
     count = len(lengths)
     if count < 3:

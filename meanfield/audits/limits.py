@@ -18,9 +18,7 @@ class LimitError(ValueError):
 
 def estimate(model, n: int, heads: int, itemsize: int) -> int:
     """Bytes that one row needs at n tokens: weights, activations, matrices of all heads."""
-    return itemsize * (
-        model.parameters + _ACTIVATIONS * n * model.dim + _COPIES * heads * n * n
-    )
+    return itemsize * (model.parameters + _ACTIVATIONS * n * model.dim + _COPIES * heads * n * n)
 
 
 def check_memory(model, n: int, heads: int, itemsize: int, limit: int | None) -> None:

@@ -45,7 +45,7 @@ class Journal:
             self._append({"meanfield.partial": 1, "digest": key})
 
     def add(self, row: dict) -> None:
-        """Appends one row and forces it to the disk; a row that is already there changes nothing."""
+        """Appends one row and forces it to the disk; a row that is there already stays."""
         place = (row["input"], row["layer"])
         if place in self.rows:
             return
@@ -60,6 +60,7 @@ class Journal:
 
     def _append(self, line: dict) -> None:
         assert self.path is not None
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("ab") as stream:
             stream.write(json.dumps(line, allow_nan=False).encode() + b"\n")
             stream.flush()

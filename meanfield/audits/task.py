@@ -193,7 +193,7 @@ def _bounds(bench: _Bench, f) -> Bounds:
 
 
 def _bound(bench: _Bench, f, ball: Ball, *, p: float, n: int | None) -> GlobalBound:
-    from meanfield.lipschitz import lipschitz_bound  # noqa: PLC0415 (host-side theorems)
+    from meanfield.lipschitz import lipschitz_bound
 
     def measure():
         bound = lipschitz_bound(f, ball, p=p, n=n)

@@ -125,7 +125,7 @@ def check(threshold: Threshold, audit: Audit) -> Check:
 
 
 def regressions(audit: Audit, baseline: Audit, allowed: float) -> tuple[Check, ...]:
-    """One check per layer: the local constant may exceed the baseline's by the fraction `allowed`."""
+    """One check per layer: the local constant may exceed the baseline's by a fraction."""
     old = {layer.layer: layer.local.value for layer in baseline.layers}
     checks = []
     for layer in audit.layers:

@@ -69,7 +69,7 @@ def _is_click(error: BaseException) -> bool:
 
 def complain(error: BaseException, *, verbose: bool = False) -> None:
     """One line on stderr."""
-    from meanfield.report.escape import visible  # noqa: PLC0415 (only when something is wrong)
+    from meanfield.report.escape import visible
 
     if verbose:
         traceback.print_exception(error)

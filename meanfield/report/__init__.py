@@ -1,4 +1,4 @@
-"""Reports of an audit: a self-contained page, Markdown, CSV, a model-card snippet, a terminal table.
+"""Reports of an audit: a self-contained page, Markdown, CSV, a model card, a table.
 
 Every token, file name and tensor name is untrusted: it is made visible first (`escape.visible`) and
 then escaped for the writer at hand.

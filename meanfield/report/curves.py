@@ -92,7 +92,9 @@ def _lengths(growths: Sequence[Growth]) -> list[int]:
 
 def _curve(axes: _Axes, growth: Growth, color: str) -> Curve:
     points = list(zip(growth.lengths, growth.constants, strict=True))
-    dots = tuple((axes.x(n), axes.y(v), f"layer {growth.layer}, n = {n}: {v:.3g}") for n, v in points)
+    dots = tuple(
+        (axes.x(n), axes.y(v), f"layer {growth.layer}, n = {n}: {v:.3g}") for n, v in points
+    )
     path = " ".join(f"{x},{y}" for x, y, _ in dots)
     slope = "" if growth.exponent is None else f" · {growth.exponent:.2f}"
     return Curve(f"{growth.layer}{slope}", color, path, dots, dots[-1][:2])

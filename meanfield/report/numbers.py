@@ -1,4 +1,4 @@
-"""Numbers as people read them: three or four digits, powers of ten as powers, a dash for missing."""
+"""Numbers as people read them: few digits, powers of ten as powers, a dash for missing."""
 
 import math
 

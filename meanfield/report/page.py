@@ -1,4 +1,4 @@
-"""What the page shows, prepared for its template: cells with their shade, tokens with their share."""
+"""What the page shows, prepared for its template: shaded cells, tokens with their share."""
 
 import os
 import shlex
@@ -44,7 +44,7 @@ def html(audit: Audit, path: str | os.PathLike | None = None) -> str:
       audit: what to show.
       path: where to write the page; None only returns it.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415 (slow to import)
+    from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
         loader=PackageLoader("meanfield.report"),
@@ -123,7 +123,8 @@ def _text(audit: Audit, row: Row) -> tuple[str, list[Span], int]:
     first = _first_shown(shares)
     shown = list(zip(source.tokens, shares, strict=False))[first : first + _SHOWN_TOKENS]
     spans = [
-        _span(token, share, first + i, _glue(source.tokens)) for i, (token, share) in enumerate(shown)
+        _span(token, share, first + i, _glue(source.tokens))
+        for i, (token, share) in enumerate(shown)
     ]
     return source.name, spans, len(source.tokens) - len(spans)
 

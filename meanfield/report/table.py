@@ -60,7 +60,9 @@ def exponent(growth: Growth | None) -> str:
 
 def flags(audit: Audit, layer: LayerSummary, growth: Growth | None) -> str:
     """What a reader must not miss on this line."""
-    found = [jump_flag(step.before, step.after, step.factor) for step in growth.jumps] if growth else []
+    found = (
+        [jump_flag(step.before, step.after, step.factor) for step in growth.jumps] if growth else []
+    )
     failed = [c.expression for c in audit.checks if not c.passed and _about(c.expression, layer)]
     split = layer.local.split is not None and layer.local.split == layer.local.value
     return "; ".join([*failed, *found, *(["splitting is worse than moving"] if split else [])])

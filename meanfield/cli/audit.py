@@ -1,0 +1,182 @@
+"""`meanfield audit`: from a model and a text to a table, a report, an exit code."""
+
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .exits import Exit, UsageError, guarded
+
+
+Many = list[str] | None
+
+
+@guarded
+def audit(
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="Folder with config.json and *.safetensors, a llama2.c .bin file, or a shipped "
+            "model: shakespeare-gpt, digits-vit."
+        ),
+    ] = "shakespeare-gpt",
+    text: Annotated[
+        Many, typer.Option(help="A UTF-8 text file, or - for stdin. Repeatable.")
+    ] = None,
+    tokens: Annotated[
+        list[Path] | None,
+        typer.Option(help="Token ids (.json, .npy) or hidden states (layers, n, d) as .npy."),
+    ] = None,
+    images: Annotated[
+        list[Path] | None, typer.Option(help="Images (c, h, w) or (b, c, h, w) as .npy.")
+    ] = None,
+    layers: Annotated[str | None, typer.Option(help="Which layers: 0,3-5. All by default.")] = None,
+    metrics: Annotated[
+        str, typer.Option(help="Which of local, heads, entropy, bounds, growth.")
+    ] = "local,heads,entropy,bounds,growth",
+    max_tokens: Annotated[int, typer.Option(help="Longest window of text.")] = 256,
+    overflow: Annotated[
+        str, typer.Option(help="A longer text is truncated, cut into windows, or an error.")
+    ] = "truncate",
+    dedup: Annotated[bool, typer.Option(help="Merge equal tokens of a layer into masses.")] = False,
+    dtype: Annotated[str, typer.Option(help="f32 or f64.")] = "f32",
+    device: Annotated[str | None, typer.Option(help="cpu or gpu; JAX chooses by default.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the random starts.")] = 0,
+    memory_limit: Annotated[str | None, typer.Option(help="Such as 4GiB.")] = None,
+    time_limit: Annotated[str | None, typer.Option(help="Such as 10m; then --resume.")] = None,
+    out: Annotated[
+        str, typer.Option(help="Folder of the report; - with --format json for stdout.")
+    ] = "meanfield-audit",
+    format: Annotated[
+        str, typer.Option(help="Which of html, md, json, csv, png, card.")
+    ] = "html,md,json,csv,png",
+    fail_on: Annotated[
+        Many, typer.Option(help="Exit 1 if this holds, e.g. 'local.max>50'. Repeatable.")
+    ] = None,
+    baseline: Annotated[Path | None, typer.Option(help="audit.json of an earlier run.")] = None,
+    regress: Annotated[str, typer.Option(help="Growth allowed over the baseline.")] = "10%",
+    resume: Annotated[bool, typer.Option(help="Go on with an interrupted run.")] = False,
+    force: Annotated[bool, typer.Option(help="Write into a folder that is not empty.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No table.")] = False,
+    no_progress: Annotated[bool, typer.Option(help="No progress bar.")] = False,
+    no_color: Annotated[bool, typer.Option(help="No colours.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Tracebacks.")] = False,
+) -> None:
+    """Measure how sensitive every attention layer and head of a model is to its tokens.
+
+    With no argument it audits the small character GPT that ships with meanfield.
+    """
+    from . import outputs
+    from .terminal import progress, show
+
+    formats, to_stdout = outputs.parse_formats(format), out == "-"
+    _check(formats, to_stdout=to_stdout, resume=resume)
+    settings = _settings(
+        metrics=metrics,
+        max_tokens=max_tokens,
+        overflow=overflow,
+        dedup=dedup,
+        dtype=dtype,
+        layers=layers,
+        memory_limit=memory_limit,
+        time_limit=time_limit,
+    )
+    verdicts = _verdicts(fail_on or [], baseline, regress)
+    inputs = _gather(model, text, tokens, images)
+    folder = None if to_stdout else Path(out)
+    if folder is not None:
+        outputs.check_folder(folder, force=force, resume=resume)
+    _choose(device)
+    with progress(wanted=not (no_progress or quiet)) as report:
+        again = {"folder": folder, "resume": resume, "force": force}
+        result = _run(model, inputs, settings, seed=seed, report=report, **again)
+    result = verdicts(result)
+    if folder is None:
+        sys.stdout.write(outputs.to_json(result))
+    else:
+        written = outputs.write_all(result, folder, formats)
+        outputs.finish(result, folder)
+        if not quiet:
+            show(result, color=not no_color, written=written)
+    raise typer.Exit(_code(result))
+
+
+def _code(result) -> Exit:
+    if not result.complete:
+        return Exit.INCOMPLETE
+    return Exit.OK if result.passed else Exit.VIOLATED
+
+
+def _check(formats: tuple[str, ...], *, to_stdout: bool, resume: bool) -> None:
+    if to_stdout and formats != ("json",):
+        raise UsageError("--out - writes JSON to stdout; add --format json.")
+    if to_stdout and resume:
+        raise UsageError("--resume needs the folder of the interrupted run; give --out FOLDER.")
+
+
+def _settings(*, metrics: str, layers: str | None, memory_limit, time_limit, **fields):
+    from meanfield.audits import AuditSettings
+    from meanfield.audits.limits import LimitError, parse_memory, parse_time
+
+    from .sources import parse_layers
+
+    try:
+        return AuditSettings(
+            metrics=tuple(part.strip() for part in metrics.split(",")),
+            layers=parse_layers(layers),
+            memory_limit=None if memory_limit is None else parse_memory(memory_limit),
+            time_limit=None if time_limit is None else parse_time(time_limit),
+            **fields,
+        )
+    except (ValueError, LimitError) as error:
+        raise UsageError(str(error)) from None
+
+
+def _verdicts(fail_on: list[str], baseline: Path | None, regress: str):
+    """A function that judges the audit; everything it needs is read before anything is computed."""
+    from meanfield.audits import judge, read
+    from meanfield.audits.thresholds import fraction, parse
+
+    for expression in fail_on:
+        parse(expression)
+    allowed = fraction(regress)
+    earlier = None if baseline is None else read(baseline)
+    return lambda audit: judge(audit, fail_on, baseline=earlier, regress=allowed)
+
+
+def _gather(model: str, text, tokens, images) -> dict[str, Any]:
+    from .sources import gather
+
+    return gather(model, text or [], tokens or [], images or [])
+
+
+def _choose(device: str | None) -> None:
+    if device not in (None, "cpu", "gpu"):
+        raise UsageError(f"--device is cpu or gpu; got {device!r}.")
+    if device is not None:
+        os.environ["JAX_PLATFORMS"] = {"cpu": "cpu", "gpu": "cuda"}[device]
+
+
+def _run(model: str, inputs, settings, *, seed, folder: Path | None, resume, force, report):
+    from meanfield.models import load
+
+    from .outputs import journal_of
+
+    loaded = load(model)  # nothing is written for a model that cannot be read
+    import jax
+
+    import meanfield as mf
+
+    return mf.audit(
+        loaded,
+        inputs,
+        key=jax.random.key(seed),
+        settings=settings,
+        progress=report,
+        journal=journal_of(folder, force=force and not resume),
+        resume=resume,
+        command=shlex.join(["meanfield", *sys.argv[1:]]),
+    )

@@ -1,0 +1,105 @@
+"""`compare`, `report` and `schema`: commands on audits that were already made."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .exits import UsageError, guarded
+
+
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Tracebacks.")]
+_COMPARED = (
+    *("layer", "A local", "B local", "B / A"),
+    *("A growth", "B growth", "A token", "B token"),
+)
+_WRITERS = {".html": "html", ".md": "md", ".csv": "csv", ".png": "png", ".json": "json"}
+
+
+@guarded
+def compare(
+    a: Annotated[Path, typer.Argument(help="audit.json of one run.")],
+    b: Annotated[Path, typer.Argument(help="audit.json of another.")],
+    no_color: Annotated[bool, typer.Option(help="No colours.")] = False,
+    verbose: Verbose = False,
+) -> None:
+    """Two audits side by side, layer by layer."""
+    from meanfield.audits import read
+
+    from .terminal import show_table
+
+    one, two = read(a), read(b)
+    print(f"A {a}: {_name(one)}\nB {b}: {_name(two)}")
+    for difference in _differences(one, two):
+        print(f"! {difference}")
+    show_table(_COMPARED, _rows(one, two), color=not no_color)
+
+
+def _name(audit) -> str:
+    from meanfield.report.escape import visible
+
+    sizes = f"{len(audit.inputs)} inputs, {audit.run.dtype}"
+    return visible(f"{audit.model.name}, {sizes}, {audit.run.started}")
+
+
+def _differences(one, two) -> list[str]:
+    """What keeps the two from being comparable."""
+    found = []
+    if one.model.hashes != two.model.hashes:
+        found.append("the models differ (hashes)")
+    if [i.sha256 for i in one.inputs] != [i.sha256 for i in two.inputs]:
+        found.append("the inputs differ")
+    found += [f"{x} is partial" for x, audit in (("A", one), ("B", two)) if not audit.complete]
+    return found
+
+
+def _rows(one, two) -> list[list[str]]:
+    from meanfield.report.numbers import number
+    from meanfield.report.table import exponent, worst_token
+
+    right = {layer.layer: layer for layer in two.layers}
+    growth = [{record.layer: record for record in audit.growth} for audit in (one, two)]
+    rows = []
+    for layer in one.layers:
+        other = right.get(layer.layer)
+        if other is None:
+            continue
+        x, y = layer.local.value, other.local.value
+        ratio = f"{y / x:.2f}" if x and y is not None else "–"
+        rows.append([
+            str(layer.layer), number(x), number(y), ratio,
+            exponent(growth[0].get(layer.layer)), exponent(growth[1].get(layer.layer)),
+            worst_token(layer), worst_token(other),
+        ])  # fmt: skip
+    return rows
+
+
+@guarded
+def report(
+    run: Annotated[Path, typer.Argument(help="audit.json of a run.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="A .html, .md, .csv, .png or .json file.")
+    ] = Path("report.html"),
+    force: Annotated[bool, typer.Option(help="Write over a file.")] = False,
+    verbose: Verbose = False,
+) -> None:
+    """Write the report of a run again, in the format that the file's ending names."""
+    from meanfield.audits import read
+
+    from .outputs import render, write_file
+
+    kind = _WRITERS.get(output.suffix)
+    if kind is None:
+        raise UsageError(f"-o must end in {', '.join(_WRITERS)}; got {str(output)!r}.")
+    audit = read(run)
+    write_file(output, render(audit, kind), force=force)
+
+
+@guarded
+def schema(verbose: Verbose = False) -> None:
+    """Print the JSON schema of audit.json."""
+    from meanfield.audits import schema as made
+
+    sys.stdout.write(json.dumps(made(), indent=1) + "\n")

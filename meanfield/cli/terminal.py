@@ -1,0 +1,116 @@
+"""The terminal: tables on stdout, progress on stderr and only where somebody is looking."""
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from meanfield.audits.record import Audit
+from meanfield.report.escape import visible
+from meanfield.report.numbers import number
+from meanfield.report.table import HEADER, headline, layer_rows, verdict
+from meanfield.report.text import bounds_line
+
+
+# Where there is no terminal (a pipe, a log) lines are not wrapped.
+_WIDE = 180
+_TEXT_COLUMNS = ("worst head", "worst token", "flag", "verdict", "must not hold")
+
+
+def console(*, color: bool = True, stderr: bool = False):
+    """A rich console that highlights nothing by itself."""
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(
+        file=stream,
+        no_color=not color,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        width=None if stream.isatty() else _WIDE,
+    )
+
+
+def show(audit: Audit, *, color: bool = True, written: Sequence[str] = ()) -> None:
+    """The audit as the terminal shows it: what, the layer table, checks, where the files are."""
+    out = console(color=color)
+    from rich.text import Text
+
+    for line in _about(audit):
+        out.print(Text(line, style="dim"))
+    out.print(_table(HEADER, layer_rows(audit), bold="local"))
+    out.print(Text(headline(audit)))
+    out.print(Text("upper: proved at the same point; " + bounds_line(audit), style="dim"))
+    for warning in audit.warnings[:6]:
+        where, message = visible(warning.where), visible(warning.message)
+        out.print(Text(f"! {where}: {message}", style="yellow"))
+    if len(audit.warnings) > 6:
+        out.print(Text(f"! {len(audit.warnings) - 6} more warnings in the report", style="yellow"))
+    for check in audit.checks:
+        mark, style = ("✓ pass", "green") if check.passed else ("✗ FAIL", "bold red")
+        out.print(Text(f"{mark}  {check.expression}  (is {number(check.value)})", style=style))
+    end = f"{verdict(audit)} in {audit.run.elapsed:.1f} s"
+    out.print(Text(" · ".join([end, *(visible(path) for path in written)])))
+
+
+def _about(audit: Audit) -> Iterator[str]:
+    model, run = audit.model, audit.run
+    sha = next((sha for name, sha in model.hashes.items() if name.endswith("safetensors")), "")
+    parts = [
+        f"meanfield {run.version}",
+        visible(model.name),
+        visible(model.family),
+        f"{model.layers} layers × {model.heads} heads",
+        f"d={model.dim}",
+        *([f"sha256 {sha[:8]}…"] if sha else []),
+        run.dtype,
+        f"jax {run.jax} {run.device}",
+    ]
+    yield " · ".join(parts)
+    for source in audit.inputs[:3]:
+        window = f"{len(source.tokens)} of {source.total} tokens"
+        yield f"{source.kind}  {visible(source.name)}  {window}" + (
+            f" from {source.start}" if source.start else ""
+        )
+    if len(audit.inputs) > 3:
+        yield f"and {len(audit.inputs) - 3} more inputs; the worst one is shown for each layer"
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]], *, bold: str | None = None):
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    empty = [all(not row[i] for row in rows) for i in range(len(header))]
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="dim", show_edge=False)
+    for i, name in enumerate(header):
+        if not empty[i]:
+            side = "left" if name in _TEXT_COLUMNS else "right"
+            style = "bold" if name == bold else "yellow" if name == "flag" else ""
+            table.add_column(Text(name), justify=side, style=style, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for i, cell in enumerate(row) if not empty[i]))
+    return table
+
+
+def show_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, color: bool = True) -> None:
+    """A plain table on stdout."""
+    console(color=color).print(_table(header, rows))
+
+
+@contextmanager
+def progress(*, wanted: bool) -> Iterator[Callable[[int, int, str], None] | None]:
+    """A progress bar on stderr; None where stderr is not a terminal or it is not wanted."""
+    if not wanted or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=console(stderr=True), transient=True) as bar:
+        task = bar.add_task("compiling", total=None)
+
+        def report(done: int, total: int, what: str) -> None:
+            bar.update(task, completed=done, total=total, description=what or "compiling")
+
+        yield report

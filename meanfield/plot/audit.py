@@ -1,0 +1,136 @@
+"""Figures of an audit: layers, heads, growth, worst tokens. Axes in, axes out."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from meanfield.audits.record import Audit, Row
+
+from .labels import safe_label
+from .palette import ACCENT, INK, MUTED, heat, layer_colors
+
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def layers(audit: Audit, ax: "Axes | None" = None) -> "Axes":
+    """The local constant of each layer: a dot at the worst input, a bar down to the least, and a
+    tick where splitting a token alone would be."""
+    ax = _axes(ax)
+    for layer in audit.layers:
+        if layer.local.value is None:
+            continue
+        ax.plot([layer.layer] * 2, [layer.least, layer.local.value], color=heat(0.45), lw=4)
+        ax.plot(layer.layer, layer.local.value, "o", color=heat(0.85), ms=7)
+        if layer.local.split is not None:
+            ax.plot(layer.layer, layer.local.split, "_", color=ACCENT, ms=12, mew=2)
+    ax.plot([], [], "o", color=heat(0.85), label="moving or splitting tokens")
+    ax.plot([], [], "_", color=ACCENT, ms=12, mew=2, label="splitting one token")
+    _finish(ax, "layer", "local Lipschitz constant")
+    ax.set_ylim(bottom=0)
+    ax.set_xticks([layer.layer for layer in audit.layers])
+    ax.legend(frameon=False, fontsize="small")
+    return ax
+
+
+def heads(audit: Audit, ax: "Axes | None" = None) -> "Axes":
+    """A heat map, layer by head, of the local constant of each head at the layer's worst input."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    ax = _axes(ax)
+    rows = [_worst_row(audit, layer.layer, layer.input) for layer in audit.layers]
+    values = [[head.value or float("nan") for head in row.heads] for row in rows]
+    ramp = LinearSegmentedColormap.from_list("heat", [heat(i / 8) for i in range(9)])
+    image = ax.imshow(values, cmap=ramp, aspect="auto", vmin=0)
+    ax.set_yticks(range(len(rows)), [str(row.layer) for row in rows])
+    ax.figure.colorbar(image, ax=ax, label="local Lipschitz constant", pad=0.02)
+    _finish(ax, "head", "layer", grid=False)
+    return ax
+
+
+def growth(audit: Audit, ax: "Axes | None" = None) -> "Axes":
+    """The local constant of each layer against the number of tokens, both logarithmic, with the
+    fitted exponents and a ring where the behaviour changes."""
+    ax = _axes(ax)
+    for record, color in zip(audit.growth, layer_colors(len(audit.growth)), strict=True):
+        if len(record.lengths) < 2:
+            continue
+        slope = "" if record.exponent is None else f": $n^{{{record.exponent:.2f}}}$"
+        ax.plot(
+            record.lengths,
+            record.constants,
+            "o-",
+            color=color,
+            ms=4,
+            label=f"{record.layer}{slope}",
+        )
+        for jump in record.jumps:
+            height = record.constants[record.lengths.index(jump.after)]
+            ax.plot(jump.after, height, "o", ms=13, mfc="none", mec=ACCENT, mew=2)
+    lengths = sorted({n for record in audit.growth for n in record.lengths})
+    ax.set_xscale("log", base=2)
+    ax.set_yscale("log")
+    ax.set_xticks(lengths, [str(n) for n in lengths])
+    _plain_ticks(ax)
+    _finish(ax, "tokens", "local Lipschitz constant")
+    if lengths:
+        ax.legend(title="layer", frameon=False, fontsize="small", title_fontsize="small")
+    return ax
+
+
+def worst_tokens(audit: Audit, ax: "Axes | None" = None) -> "Axes":
+    """The share of the worst direction that is in each layer's worst token, named."""
+    ax = _axes(ax)
+    named = [layer for layer in audit.layers if layer.worst_tokens]
+    shares = [100 * layer.worst_tokens[0].share for layer in named]
+    places = [layer.layer for layer in named]
+    ax.barh(places, shares, color=heat(0.6), height=0.62)
+    for layer, share in zip(named, shares, strict=True):
+        inside = share > 55
+        ax.text(
+            share - 2 if inside else share + 2,
+            layer.layer,
+            safe_label(layer.worst_tokens[0].token),
+            ha="right" if inside else "left",
+            va="center",
+            color="white" if inside else INK,
+            parse_math=False,
+        )
+    ax.set_xlim(0, 100)
+    ax.set_yticks(places)
+    ax.invert_yaxis()
+    _finish(ax, "share of the worst direction (%)", "layer")
+    ax.grid(False, axis="y")
+    return ax
+
+
+def _worst_row(audit: Audit, layer: int, source: int) -> Row:
+    return next(row for row in audit.rows if (row.layer, row.input) == (layer, source))
+
+
+def _axes(ax: "Axes | None") -> "Axes":
+    if ax is not None:
+        return ax
+    import matplotlib.pyplot as plt
+
+    return plt.subplots(figsize=(6, 4), layout="constrained")[1]
+
+
+def _finish(ax: Any, x: str, y: str, *, grid: bool = True) -> None:
+    ax.set_xlabel(x, color=INK)
+    ax.set_ylabel(y, color=INK)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.tick_params(colors=INK, which="both")
+    if grid:
+        ax.grid(True, color=MUTED, alpha=0.25, lw=0.6)
+        ax.set_axisbelow(True)
+
+
+def _plain_ticks(ax: Any) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    steps: Sequence[float] = (1, 2, 5)
+    ax.yaxis.set_major_locator(LogLocator(base=10, subs=steps))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.yaxis.set_minor_formatter(NullFormatter())
+    ax.xaxis.set_minor_formatter(NullFormatter())
