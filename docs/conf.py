@@ -1,0 +1,66 @@
+"""How the documentation is built: `sphinx-build -W -b html docs docs/_build`, without a network."""
+
+import importlib.metadata
+import pathlib
+import shutil
+import sys
+
+
+HERE = pathlib.Path(__file__).parent
+sys.path.insert(0, str(HERE / "extensions"))
+
+
+def copy_tutorials() -> None:
+    """Tutorials live beside the package; Sphinx reads only below this folder."""
+    target = HERE / "tutorials"
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(HERE.parent / "tutorials", target, ignore=shutil.ignore_patterns("__*"))
+
+
+copy_tutorials()
+
+project = "meanfield"
+author = "The meanfield developers"
+copyright = author
+release = version = importlib.metadata.version("meanfield")
+
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinxcontrib.bibtex",
+    "myst_nb",
+    "docstrings",
+    "mathml",
+]
+exclude_patterns = ["_build", "extensions", "jupyter_execute", "conf.py"]
+nitpicky = False
+
+bibtex_bibfiles = ["references.bib"]
+bibtex_default_style = "alpha"
+bibtex_reference_style = "author_year"
+
+myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
+myst_heading_anchors = 3
+
+nb_custom_formats = {".py": ["jupytext.reads", {"fmt": "py:percent"}]}
+nb_execution_mode = "cache"  # executed once for each content; outputs are never committed
+nb_execution_cache_path = str(HERE / "_build" / ".jupyter_cache")
+nb_execution_timeout = 180
+nb_execution_raise_on_error = True
+nb_merge_streams = True
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+napoleon_attr_annotations = False  # jaxtyping shapes are not reST
+default_role = "code"  # `mu.points` in a docstring
+
+html_math_renderer = "mathml"
+html_theme = "furo"
+html_title = f"meanfield {version}"
+html_show_sourcelink = False
+html_copy_source = False

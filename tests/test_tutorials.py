@@ -1,0 +1,30 @@
+"""Every tutorial runs from top to bottom in a process of its own, without a screen."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+
+TUTORIALS = sorted((pathlib.Path(__file__).parent.parent / "tutorials").glob("*.py"))
+
+
+def test_there_are_tutorials():
+    assert TUTORIALS
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", TUTORIALS, ids=lambda path: path.stem)
+def test_tutorial_runs(path, tmp_path):
+    code = f"import runpy; runpy.run_path({str(path)!r}, run_name='__main__')"
+    run = subprocess.run(
+        [sys.executable, "-W", "error::UserWarning", "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, "MPLBACKEND": "Agg"},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr
+    assert not list(tmp_path.iterdir()), "a tutorial leaves files behind"
