@@ -87,8 +87,9 @@ class Transport(eqx.Module):
     Attributes:
       value: the cost $\int c\, d\pi$. It differentiates with respect to points and weights of both
         measures; everything else here is held constant under differentiation.
-      rows, cols, masses: shape (K,), the entries of the coupling; entries of zero mass are
-        padding.
+      rows: shape (K,), the atom of mu of each entry of the coupling.
+      cols: shape (K,), its atom of nu.
+      masses: shape (K,), its mass; an entry of zero mass is padding.
       potentials: the dual potentials f of shape (n,) and g of shape (m,), shifted so that
         $\int f\, d\mu = \int g\, d\nu$.
       result: `RESULTS.successful`, or what went wrong.
@@ -110,8 +111,10 @@ class Transport(eqx.Module):
 
     @property
     def gap(self) -> Float[Array, ""]:
-        r"""The duality gap $\int c\, d\pi - \int f\, d\mu - \int g\, d\nu$: value - gap is a
-        lower bound on the least cost."""
+        r"""The duality gap $\int c\, d\pi - \int f\, d\mu - \int g\, d\nu$.
+
+        The value less the gap is a lower bound on the least cost, whoever found the coupling.
+        """
         f, g = self.potentials
         return self.value - jnp.sum(self.masses * (f[self.rows] + g[self.cols]))
 
