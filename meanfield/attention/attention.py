@@ -93,6 +93,24 @@ class AbstractAttention(AbstractInContextMap):
         )
 
 
+def check_ndim(f: eqx.Module, name: str, ndim: int) -> None:
+    """Raises ValueError if the array of that name has another number of axes."""
+    shape = getattr(f, name).shape
+    if len(shape) != ndim:
+        raise ValueError(f"`{name}` must have {ndim} axes; got shape {shape}.")
+
+
+def check_shapes(f: eqx.Module, **expected: tuple[int, ...]) -> None:
+    """Raises ValueError if an array of a map, unless it is None, has another shape."""
+    for name, shape in expected.items():
+        array = getattr(f, name)
+        if array is not None and array.shape != shape:
+            raise ValueError(
+                f"`{name}` must have shape {shape} to match the other arrays of the "
+                f"{type(f).__name__}; got {array.shape}."
+            )
+
+
 def flat_queries(mu: AnyMeasure, x: Float[Array, "*m d"]) -> tuple[Array, Array | None]:
     """Queries in the layout of `mu.points` as rows, with their positions where mu has them."""
     rows = x.reshape(-1, x.shape[-1])
@@ -132,13 +150,9 @@ class SelfAttention(AbstractAttention):
     soft_cap: float | None = eqx.field(default=None, static=True)
 
     def __check_init__(self):
-        if self.A.ndim != 2 or self.A.shape[0] != self.A.shape[1]:
-            raise ValueError(f"`A` must have shape (d, d); got {self.A.shape}.")
-        if self.V.ndim != 2 or self.V.shape[1] != self.A.shape[0]:
-            raise ValueError(
-                f"`V` must have shape (e, {self.A.shape[0]}) to match `A` of shape {self.A.shape}; "
-                f"got {self.V.shape}."
-            )
+        check_ndim(self, "A", 2), check_ndim(self, "V", 2)
+        d, e = self.A.shape[1], self.V.shape[0]
+        check_shapes(self, A=(d, d), V=(e, d), a=(d,), c=(e,))
 
     def queries(
         self, x: Float[Array, "m d"], positions: Int[Array, " m"] | None
@@ -183,6 +197,14 @@ class L2Attention(AbstractAttention):
     choice: AbstractChoice = Softmax()
     score_bias: AbstractScoreBias | None = None
     soft_cap: float | None = eqx.field(default=None, static=True)
+
+    def __check_init__(self):
+        check_ndim(self, "query_proj", 3), check_ndim(self, "value_proj", 3)
+        check_ndim(self, "output_proj", 3)
+        heads, k, d = self.query_proj.shape
+        v, e = self.value_proj.shape[1], self.output_proj.shape[1]
+        check_shapes(self, key_proj=(heads, k, d), value_proj=(heads, v, d))
+        check_shapes(self, output_proj=(heads, e, v))
 
     @property
     def sharpness(self) -> float:

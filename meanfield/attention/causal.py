@@ -34,6 +34,10 @@ class CausalAttention(AbstractInContextMap):
     attention: AbstractAttention
     window: int | None = eqx.field(default=None, static=True)
 
+    def __check_init__(self):
+        if self.window is not None and self.window < 1:
+            raise ValueError(f"`window` must be at least 1; got {self.window}. Use None for all.")
+
     @property
     def mask(self) -> CausalMask:
         """What a position sees."""

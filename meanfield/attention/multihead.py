@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from .attention import AbstractAttention, project, recombine
+from .attention import AbstractAttention, check_ndim, check_shapes, project, recombine
 from .bias import AbstractScoreBias
 from .choice import AbstractChoice, Softmax
 from .layers import RMSNorm
@@ -50,24 +50,17 @@ class MultiheadAttention(AbstractAttention):
     choice: AbstractChoice = eqx.field(default=Softmax(), kw_only=True)
 
     def __check_init__(self):
+        check_ndim(self, "query_proj", 3), check_ndim(self, "key_proj", 3)
+        check_ndim(self, "value_proj", 3), check_ndim(self, "output_proj", 3)
         H, k, d = self.query_proj.shape
-        G = self.key_proj.shape[0]
+        G, v, e = self.key_proj.shape[0], self.value_proj.shape[1], self.output_proj.shape[1]
         if H % G:
             raise ValueError(
                 f"`query_proj` has {H} heads, which must be a multiple of the {G} heads of "
                 "`key_proj`."
             )
-        expected = {
-            "key_proj": (G, k, d),
-            "value_proj": (G, self.value_proj.shape[1], d),
-            "output_proj": (H, self.output_proj.shape[1], self.value_proj.shape[1]),
-        }
-        for name, shape in expected.items():
-            if getattr(self, name).shape != shape:
-                raise ValueError(
-                    f"`{name}` must have shape {shape} to match `query_proj` of shape "
-                    f"{(H, k, d)}; got {getattr(self, name).shape}."
-                )
+        check_shapes(self, key_proj=(G, k, d), value_proj=(G, v, d), output_proj=(H, e, v))
+        check_shapes(self, query_bias=(H, k), key_bias=(G, k), value_bias=(G, v), output_bias=(e,))
 
     @classmethod
     def random(
