@@ -1,8 +1,12 @@
 """Random measures and one random in-context map of every kind, with generic weights and biases."""
 
+import contextlib
+
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import jaxtyping
 import numpy as np
 import pytest
 
@@ -34,6 +38,19 @@ def assert_close(got, expected, rtol=1e-10, atol=1e-10):
         pairs = zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True)
     for a, b in pairs:
         np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=rtol, atol=atol)
+
+
+@contextlib.contextmanager
+def as_installed():
+    """Without the run-time type checks of the tests: errors as a user meets them."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    try:
+        yield
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", False)
+
+
+apply = eqx.filter_jit(lambda f, mu: f(mu))
 
 
 def random_measure(key, n=8, d=DIM):
@@ -91,7 +108,9 @@ def self_attention(key, e=DIM):
 
 def l2_attention(key):
     shapes = [(2, 3, DIM), (2, 3, DIM), (2, 4, DIM), (2, DIM, 4)]
-    return L2Attention(*[jr.normal(k, s) / 2 for k, s in zip(jr.split(key, 4), shapes)])
+    return L2Attention(
+        *[jr.normal(k, s) / 2 for k, s in zip(jr.split(key, 4), shapes, strict=True)]
+    )
 
 
 def mlp(key, gated=False):
