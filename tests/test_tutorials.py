@@ -8,7 +8,8 @@ import sys
 import pytest
 
 
-TUTORIALS = sorted((pathlib.Path(__file__).parent.parent / "tutorials").glob("*.py"))
+ROOT = pathlib.Path(__file__).parent.parent
+TUTORIALS = sorted((ROOT / "tutorials").glob("*.py"))
 
 
 def test_there_are_tutorials():
@@ -28,3 +29,12 @@ def test_tutorial_runs(path, tmp_path):
     )
     assert run.returncode == 0, run.stderr
     assert not list(tmp_path.iterdir()), "a tutorial leaves files behind"
+
+
+@pytest.mark.slow
+def test_the_ten_lines_of_the_front_page_run():
+    text = (ROOT / "docs" / "index.md").read_text()
+    code = text.split("```python\n")[1].split("```")[0]
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert "Bound(" in run.stdout

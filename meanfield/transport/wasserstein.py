@@ -22,7 +22,7 @@ def wasserstein(
     r"""The distance $W_p(\mu, \nu) = \min_\pi \left(\int |x - y|^p d\pi\right)^{1/p}$.
 
     The minimum runs over the couplings of the two measures
-    {cite}`peyre2019computational`, Section 2.2. Measures of a mass M other than one count with it:
+    {cite}`peyre2019computational`, Section 2.4. Measures of a mass M other than one count with it:
     $W_p$ is then $M^{1/p}$ times the distance of the normalised measures. Works under `jax.jit`,
     `jax.vmap` and `jax.grad`; the gradient is zero where the distance is.
 
