@@ -1,5 +1,7 @@
 """The one error of this folder."""
 
+_LONGEST = 500
+
 
 class ModelError(ValueError):
     """A model that cannot be read or an input that it cannot take.
@@ -10,4 +12,5 @@ class ModelError(ValueError):
     def __init__(self, message: str):
         # names and tokens come from files: nothing of them may break the line or the terminal
         printable = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in message)
-        super().__init__("".join(printable))
+        line = "".join(printable)
+        super().__init__(line if len(line) <= _LONGEST else f"{line[:300]} ... {line[-180:]}")

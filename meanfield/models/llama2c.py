@@ -6,6 +6,7 @@ positions turn neighbouring coordinates (2i, 2i + 1); ours turn (i, i + k/2): th
 and key matrices are permuted once, which changes no score.
 """
 
+import math
 import struct
 from pathlib import Path
 
@@ -57,12 +58,12 @@ def read_llama2c(
     size = dict(zip(_FIELDS, struct.unpack("<7i", head[:28]), strict=True))
     tied, size["vocabulary"] = size["vocabulary"] > 0, abs(size["vocabulary"])
     _check(size, path)
-    tensors, end = _tensors(path, size, tied)
-    if path.stat().st_size != end:
+    expected, there = _bytes(size, tied), path.stat().st_size
+    if there != expected:
         raise ModelError(
-            f"{path}: must have {end:,} bytes by its header; it has {path.stat().st_size:,}. "
-            f"{_AGAIN}"
+            f"{path}: must have {expected:,} bytes by its header; it has {there:,}. {_AGAIN}"
         )
+    tensors = _tensors(path, size, tied)
     vocabulary = find_vocabulary(path.parent, size["vocabulary"])
     tokenizer = None if vocabulary is None else Llama2cTokenizer(vocabulary, size["vocabulary"])
     files = (path,) if vocabulary is None else (path, vocabulary)
@@ -76,12 +77,11 @@ def _check(size: dict[str, int], path: Path) -> None:
         raise ModelError(f"{path}: the header says {size}, which no model has. {_AGAIN}")
 
 
-def _tensors(path: Path, size: dict[str, int], tied: bool) -> tuple[list[Tensor], int]:
-    """The tensors in the order of the file, and the offset at which it must end."""
-    d, f, layers, h, g, words, longest = (size[name] for name in _FIELDS)
+def _stacks(size: dict[str, int]) -> tuple[tuple[str, tuple[int, ...], int], ...]:
+    """Name, shape in one layer, and the heads whose rows turn (0: none), in the file's order."""
+    d, f, h, g = size["dim"], size["hidden"], size["heads"], size["groups"]
     kv = g * (d // h)
-    # (name, shape of one layer, heads whose rows turn); the first and the last three have no layer
-    stacks = (
+    return (
         ("input_layernorm", (d,), 0),
         ("self_attn.q_proj", (d, d), h),
         ("self_attn.k_proj", (kv, d), g),
@@ -92,21 +92,32 @@ def _tensors(path: Path, size: dict[str, int], tied: bool) -> tuple[list[Tensor]
         ("mlp.down_proj", (d, f), 0),
         ("mlp.up_proj", (f, d), 0),
     )
-    plan = [("embed_tokens.weight", (words, d), 0)]
-    plan += [
-        (f"layers.{l}.{name}.weight", shape, turning)
-        for name, shape, turning in stacks
-        for l in range(layers)
-    ]
-    plan += [("norm.weight", (d,), 0), ("rotary_emb.inv_freq", (longest, d // h), 0)]
-    if not tied:
-        plan += [("lm_head.weight", (words, d), 0)]
+
+
+def _tail(size: dict[str, int], tied: bool) -> list[tuple[str, tuple[int, ...], int]]:
+    """What follows the layers: the last norm, two obsolete rotary tables, the output matrix."""
+    d, rotary = size["dim"], (size["longest"], size["dim"] // size["heads"])
+    tail = [("norm.weight", (d,), 0), ("rotary_emb.inv_freq", rotary, 0)]
+    return tail if tied else [*tail, ("lm_head.weight", (size["vocabulary"], d), 0)]
+
+
+def _bytes(size: dict[str, int], tied: bool) -> int:
+    """How long the file must be: known before a list of its tensors is made."""
+    layer = sum(math.prod(shape) for _, shape, _ in _stacks(size))
+    tail = sum(math.prod(shape) for _, shape, _ in _tail(size, tied))
+    return 28 + 4 * (size["vocabulary"] * size["dim"] + size["layers"] * layer + tail)
+
+
+def _tensors(path: Path, size: dict[str, int], tied: bool) -> list[Tensor]:
+    plan = [("embed_tokens.weight", (size["vocabulary"], size["dim"]), 0)]
+    for name, shape, turning in _stacks(size):
+        plan += [(f"layers.{l}.{name}.weight", shape, turning) for l in range(size["layers"])]
     tensors, start = [], 28
-    for name, shape, turning in plan:
-        stop = start + 4 * int(np.prod(shape, dtype=object))
+    for name, shape, turning in [*plan, *_tail(size, tied)]:
+        stop = start + 4 * math.prod(shape)
         tensors.append(_Rows(Entry(name, "F32", shape, start, stop), path, turning))
         start = stop
-    return tensors, start
+    return tensors
 
 
 def _config(size: dict[str, int], tied: bool, path: Path) -> Config:

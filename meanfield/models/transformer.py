@@ -116,9 +116,9 @@ class Transformer(eqx.Module):
         words = self._words()
         try:
             text.encode()
-        except (AttributeError, UnicodeEncodeError):
+        except UnicodeEncodeError:
             raise ModelError(
-                f"`text` must be a string of valid Unicode; got {str(text)[:40]!r}."
+                f"`text` must be valid Unicode; got {text[:40]!r} with lone surrogates."
             ) from None
         return np.array(words.encode(text), np.int32)
 
@@ -131,7 +131,7 @@ class Transformer(eqx.Module):
             return ["[CLS]", *(f"{i},{j}" for i in range(rows) for j in range(columns))]
         return [f"#{int(i)}" for i in inputs]
 
-    def hidden(self, inputs) -> Float[Array, "layers+1 n d"]:
+    def hidden(self, inputs) -> Float[Array, "states n d"]:
         """What enters the first layer, the second, ..., and what leaves the last block.
 
         Args:

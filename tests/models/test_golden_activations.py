@@ -1,0 +1,85 @@
+"""Every family computes what its reference implementation computes."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from model_files import FAMILIES, GOLDEN
+
+import meanfield as mf
+from meanfield.measure import ConditionalMeasure, Measure
+
+
+CAUSAL = ("gpt2", "llama", "llama3", "mistral", "qwen2", "qwen3")
+
+
+def reference(family):
+    return np.load(GOLDEN / family / "reference.npz")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_hidden_states_are_those_of_the_reference(family):
+    golden = reference(family)
+    hidden = mf.models.load(GOLDEN / family).hidden(golden["inputs"])
+    assert hidden.dtype == jnp.float32
+    np.testing.assert_allclose(hidden, golden["hidden"], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("family", [f for f in FAMILIES if "logits" in reference(f)])
+def test_logits_are_those_of_the_reference(family):
+    golden = reference(family)
+    logits = mf.models.load(GOLDEN / family).logits(golden["inputs"])
+    np.testing.assert_allclose(logits, golden["logits"], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("family", ["bert", "mpnet", "gpt2", "dinov2"])
+def test_float64_agrees_to_its_own_precision(family):
+    golden = reference(family)
+    hidden = mf.models.load(GOLDEN / family, dtype="float64").hidden(golden["inputs"])
+    assert hidden.dtype == jnp.float64
+    np.testing.assert_allclose(hidden, golden["hidden"], atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_contexts_are_the_normed_states_with_equal_masses(family):
+    model, inputs = mf.models.load(GOLDEN / family), reference(family)["inputs"]
+    hidden = model.hidden(inputs)
+    contexts = model.contexts(inputs)
+    assert len(contexts) == len(model.layers) == 2
+    for layer, state, mu in zip(model.layers, hidden, contexts, strict=False):
+        assert isinstance(mu, ConditionalMeasure if model.ordered else Measure)
+        assert mu.points.dtype == state.dtype
+        expected = state if layer.norm is None else layer.norm.point(state)
+        np.testing.assert_allclose(mu.atoms.points, expected, atol=1e-5)
+        np.testing.assert_allclose(mu.atoms.weights, np.full(len(state), 1 / len(state)), rtol=1e-6)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_block_carries_the_measure_before_it_to_the_one_after(family):
+    model, inputs = mf.models.load(GOLDEN / family), reference(family)["inputs"]
+    hidden = model.hidden(inputs)
+    mu = ConditionalMeasure.from_sequence(hidden[0]) if model.ordered else Measure(hidden[0])
+    after = model.layers[0].block(mu).atoms.points
+    np.testing.assert_allclose(after, hidden[1], atol=1e-5)
+
+
+@pytest.mark.parametrize("family", CAUSAL)
+def test_causal_states_do_not_depend_on_what_comes_later(family):
+    model, ids = mf.models.load(GOLDEN / family), reference(family)["inputs"]
+    np.testing.assert_allclose(model.hidden(ids)[:, :33], model.hidden(ids[:33]), atol=1e-5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_heads_add_up_to_the_attention(family):
+    model, inputs = mf.models.load(GOLDEN / family), reference(family)["inputs"]
+    attention, mu = model.layers[1].attention, model.contexts(inputs)[1]
+    total = sum(head(mu).atoms.points for head in attention.heads)
+    inner = getattr(attention, "attention", attention)
+    if inner.output_bias is not None:
+        total = total + inner.output_bias
+    np.testing.assert_allclose(attention(mu).atoms.points, total, atol=1e-5)
+
+
+def test_roberta_gives_padding_tokens_the_padding_position():
+    model = mf.models.load(GOLDEN / "roberta")
+    places = model.embedding.places(np.array([5, 6, 1, 7, 1]))
+    np.testing.assert_array_equal(places, [2, 3, 1, 4, 1])
