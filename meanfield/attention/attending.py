@@ -6,6 +6,7 @@ head and one block of queries at a time.
 
 import abc
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -56,7 +57,8 @@ class Attending(eqx.Module):
     @property
     def shape(self) -> tuple[int, int, int]:
         """(heads, m, n)."""
-        return (*self.queries.shape[:2], self.keys.shape[1])
+        heads, m, _ = self.queries.shape
+        return heads, m, self.keys.shape[1]
 
     @property
     def block(self) -> int:
@@ -92,10 +94,13 @@ class Attending(eqx.Module):
 
     def rows(self, query_positions: Int[Array, " b"] | None) -> "Rows":
         """What a block of queries shares among heads: biases and visibility."""
+        heads, _, n = self.shape
+        if query_positions is None or self.key_positions is None:
+            return Rows(None, None, heads * n)
         where = (query_positions, self.key_positions)
         bias = None if self.score_bias is None else self.score_bias(*where)
         visible = None if self.mask is None else self.mask(*where)
-        return Rows(bias, visible, self.shape[0] * self.shape[2])
+        return Rows(bias, visible, heads * n)
 
     def over_blocks(self, f: Callable[["Rows", Array], Array]) -> Float[Array, "heads m v"]:
         """f on each block of query rows, the results joined along the rows."""
@@ -125,7 +130,7 @@ class Rows(eqx.Module):
     visible: Bool[Array, "b n"] | None
     width: int = eqx.field(static=True)
 
-    def over_heads(self, f: Callable, *features: Array) -> Array:
+    def over_heads(self, f: Callable, *features: Any) -> Any:
         """f(features of a head..., bias of the head, visible) for every head.
 
         Heads are batched where that is small and taken one at a time (a matrix that stays in

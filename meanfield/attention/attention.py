@@ -93,11 +93,12 @@ class AbstractAttention(AbstractInContextMap):
         )
 
 
-def check_ndim(f: eqx.Module, name: str, ndim: int) -> None:
-    """Raises ValueError if the array of that name has another number of axes."""
-    shape = getattr(f, name).shape
-    if len(shape) != ndim:
-        raise ValueError(f"`{name}` must have {ndim} axes; got shape {shape}.")
+def check_axes(f: eqx.Module, **expected: int) -> None:
+    """Raises ValueError if an array of a map has another number of axes."""
+    for name, ndim in expected.items():
+        shape = getattr(f, name).shape
+        if len(shape) != ndim:
+            raise ValueError(f"`{name}` must have {ndim} axes; got shape {shape}.")
 
 
 def check_shapes(f: eqx.Module, **expected: tuple[int, ...]) -> None:
@@ -150,7 +151,7 @@ class SelfAttention(AbstractAttention):
     soft_cap: float | None = eqx.field(default=None, static=True)
 
     def __check_init__(self):
-        check_ndim(self, "A", 2), check_ndim(self, "V", 2)
+        check_axes(self, A=2, V=2)
         d, e = self.A.shape[1], self.V.shape[0]
         check_shapes(self, A=(d, d), V=(e, d), a=(d,), c=(e,))
 
@@ -199,8 +200,7 @@ class L2Attention(AbstractAttention):
     soft_cap: float | None = eqx.field(default=None, static=True)
 
     def __check_init__(self):
-        check_ndim(self, "query_proj", 3), check_ndim(self, "value_proj", 3)
-        check_ndim(self, "output_proj", 3)
+        check_axes(self, query_proj=3, value_proj=3, output_proj=3)
         heads, k, d = self.query_proj.shape
         v, e = self.value_proj.shape[1], self.output_proj.shape[1]
         check_shapes(self, key_proj=(heads, k, d), value_proj=(heads, v, d))
@@ -237,10 +237,10 @@ class L2Attention(AbstractAttention):
     def _head(self, h: int) -> "L2Attention":
         one = slice(h, h + 1)
         return L2Attention(
-            self.query_proj[one],
-            self.key_proj[one],
-            self.value_proj[one],
-            self.output_proj[one],
+            query_proj=self.query_proj[one],
+            key_proj=self.key_proj[one],
+            value_proj=self.value_proj[one],
+            output_proj=self.output_proj[one],
             scale=self.scale,
             choice=self.choice,
             score_bias=None if self.score_bias is None else self.score_bias.head(h),

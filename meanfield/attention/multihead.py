@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from .attention import AbstractAttention, check_ndim, check_shapes, project, recombine
+from .attention import AbstractAttention, check_axes, check_shapes, project, recombine
 from .bias import AbstractScoreBias
 from .choice import AbstractChoice, Softmax
 from .layers import RMSNorm
@@ -50,8 +50,7 @@ class MultiheadAttention(AbstractAttention):
     choice: AbstractChoice = eqx.field(default=Softmax(), kw_only=True)
 
     def __check_init__(self):
-        check_ndim(self, "query_proj", 3), check_ndim(self, "key_proj", 3)
-        check_ndim(self, "value_proj", 3), check_ndim(self, "output_proj", 3)
+        check_axes(self, query_proj=3, key_proj=3, value_proj=3, output_proj=3)
         H, k, d = self.query_proj.shape
         G, v, e = self.key_proj.shape[0], self.value_proj.shape[1], self.output_proj.shape[1]
         if H % G:
