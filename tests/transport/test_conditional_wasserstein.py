@@ -9,7 +9,7 @@ from transport_problems import assert_close, pot_distance
 import meanfield as mf
 
 
-exponents = pytest.mark.parametrize("p", [1, 2])
+exponents = pytest.mark.parametrize("p", [2, pytest.param(1, marks=pytest.mark.slow)])
 
 
 def sequences(key, s=4, d=3):
@@ -29,6 +29,11 @@ def fibred(key, s=4, k=5, d=3):
             mf.ConditionalMeasure(jax.random.normal(points_key, (s, k, d)), weights, base)
         )
     return tuple(measures)
+
+
+problems = pytest.mark.parametrize(
+    "problem", [sequences, pytest.param(fibred, marks=pytest.mark.slow)]
+)
 
 
 @exponents
@@ -53,7 +58,7 @@ def test_fibres_of_two_equal_atoms_are_the_sequence(key):
 
 
 @exponents
-@pytest.mark.parametrize("problem", [sequences, fibred])
+@problems
 def test_forgetting_the_positions_brings_measures_closer(key, p, problem):
     mu, nu = problem(key)
     apart = mf.conditional_wasserstein(mu, nu, p)
@@ -67,7 +72,7 @@ def test_positions_matter_even_if_the_points_are_the_same(key):
     assert mf.conditional_wasserstein(mu, equal) > 0.1
 
 
-@pytest.mark.parametrize("problem", [sequences, fibred])
+@problems
 def test_padding_changes_nothing(key, problem):
     mu, nu = problem(key)
     expected = mf.conditional_wasserstein(mu, nu)
@@ -84,7 +89,7 @@ def test_an_absent_position_may_hold_anything(key):
 
 
 @exponents
-@pytest.mark.parametrize("problem", [sequences, fibred])
+@problems
 def test_is_a_distance(key, p, problem):
     (mu, nu), (rho, _) = problem(key), problem(jax.random.fold_in(key, 7))
     rho = mf.ConditionalMeasure(rho.points, rho.weights, mu.base)
@@ -94,6 +99,7 @@ def test_is_a_distance(key, p, problem):
     assert mf.conditional_wasserstein(mu, nu, p) <= around * (1 + 1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("p, problem", [(3, sequences), (2, fibred)])
 def test_gradient_matches_finite_differences(key, p, problem):
     mu, nu = problem(key)
@@ -107,7 +113,7 @@ def test_gradient_matches_finite_differences(key, p, problem):
     assert_close(slope, (ends[0] - ends[1]) / 2e-6, rtol=1e-6)
 
 
-@pytest.mark.parametrize("problem", [sequences, fibred])
+@problems
 def test_gradients_are_finite_on_equal_and_padded_measures(key, problem):
     mu, nu = problem(key)
     for one, other in ((mu, mu), (mu.pad(8), nu.pad(8))):
@@ -115,7 +121,7 @@ def test_gradients_are_finite_on_equal_and_padded_measures(key, problem):
         assert all(jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(slopes))
 
 
-@pytest.mark.parametrize("problem", [sequences, fibred])
+@problems
 def test_works_under_jit_and_vmap(key, problem):
     pairs = [problem(k) for k in jax.random.split(key, 3)]
     mus, nus = (mf.stack(side) for side in zip(*pairs, strict=True))

@@ -6,13 +6,10 @@ import jax.numpy as jnp
 import numpy as np
 import ot
 import pytest
-from transport_problems import assert_close, random_pair
+from transport_problems import assert_close, dimensions, random_pair
 
 import meanfield as mf
 from meanfield.transport import RESULTS, AbstractCost, PowerCost
-
-
-dimensions = pytest.mark.parametrize("d", [1, 3])
 
 
 @dimensions

@@ -3,13 +3,12 @@
 import jax
 import jax.numpy as jnp
 import pytest
-from transport_problems import assert_close, cases, random_pair
+from transport_problems import assert_close, cases, dimensions, random_pair
 
 import meanfield as mf
 from meanfield.transport import PowerCost
 
 
-dimensions = pytest.mark.parametrize("d", [1, 3])
 STEP = 1e-6  # central differences in float64: error about STEP^2 + 1e-16 / STEP, under 1e-9
 
 

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 import scipy.optimize
 import scipy.stats
-from transport_problems import assert_close, cases, pot_distance, random_measure, random_pair
+from transport_problems import (
+    assert_close,
+    cases,
+    dimensions,
+    pot_distance,
+    random_measure,
+    random_pair,
+)
 
 import meanfield as mf
 
@@ -81,7 +88,7 @@ def test_padding_permuting_and_splitting_change_nothing(key, p, d):
     assert_close(mf.wasserstein(nu, same, p), expected)
 
 
-@pytest.mark.parametrize("d", [1, 3])
+@dimensions
 def test_what_stands_at_an_absent_atom_does_not_matter(key, d):
     mu, nu = random_pair(key, d=d, absent=1)
     expected = mf.wasserstein(mu, nu)
@@ -140,7 +147,7 @@ def test_of_empty_measures_is_zero(key):
     assert mf.wasserstein(*[mf.Measure(m.points[:, :1], m.weights) for m in empty]) == 0
 
 
-@pytest.mark.parametrize("d", [1, 3])
+@dimensions
 def test_works_under_jit_and_vmap(key, d):
     pairs = [
         random_pair(k, n=n, d=d) for k, n in zip(jax.random.split(key, 3), (4, 6, 8), strict=True)
