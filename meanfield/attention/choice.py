@@ -24,10 +24,9 @@ class AbstractChoice(eqx.Module):
         """
 
     @abc.abstractmethod
-    def respond(
-        self, shares: Float[Array, "m n"], dscores: Float[Array, "m n"]
-    ) -> Float[Array, "m n"]:
-        """The derivative of the shares along a change of the scores: a symmetric linear map."""
+    def response(self, shares: Float[Array, "m n"]) -> Float[Array, "m n"]:
+        r"""How strongly each share answers to its score: the R >= 0 of the derivative
+        $dP = R \odot (ds - \langle R, ds \rangle / \langle R, 1 \rangle)$ along each row."""
 
 
 class Softmax(AbstractChoice):
@@ -49,8 +48,5 @@ class Softmax(AbstractChoice):
         total = jnp.sum(likes, axis=-1, keepdims=True)
         return likes / jnp.where(total > 0, total, 1)
 
-    def respond(
-        self, shares: Float[Array, "m n"], dscores: Float[Array, "m n"]
-    ) -> Float[Array, "m n"]:
-        response = shares * dscores
-        return response - shares * jnp.sum(response, axis=-1, keepdims=True)
+    def response(self, shares: Float[Array, "m n"]) -> Float[Array, "m n"]:
+        return shares

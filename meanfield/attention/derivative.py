@@ -1,12 +1,14 @@
 """The derivative of attention in closed form: what a small move of the atoms does to the output.
 
-With shares P, scores S = q k^T and a move (dq, dk, dv) of the features,
+With shares P, their response R to scores (R = P for the softmax), scores S = q k^T, values v and
+their centres c = R v / R 1, a move (dq, dk, dv) of the features changes a head's output by
 
-    dS = dq k^T + q dk^T,   T = P o (dS - <P, dS>),   output: T v + P dv,
+    dS = dq k^T + q dk^T,   W = R o dS,   W v - (W 1) c + P dv,
 
-and the transpose runs the same products backwards. The part with dq alone is what an atom does to
-itself as a query while its context stays: the local part D_i. Shares are kept where they fit and
-made again, one block of queries at a time, where they do not.
+and the transpose sends an output g back by Q = R o (g v^T - <g, c> 1^T): dq = Q k, dk = Q^T q,
+dv = P^T g. The part with dq alone is what an atom does to itself as a query while its context
+stays: the local part D_i. Shares are kept where they fit and made again, one block of queries at a
+time, where they do not.
 """
 
 from collections.abc import Callable
@@ -27,6 +29,19 @@ _KEPT = 10**8
 Moves = Float[Array, "*n d"]
 
 
+class HeadRows(eqx.Module):
+    """Rows of a head (or of all heads, with a leading axis): shares P, response R, centres c."""
+
+    shares: Float[Array, "*heads b n"]
+    response: Float[Array, "*heads b n"] | None
+    centres: Float[Array, "*heads b v"]
+
+    @property
+    def answer(self) -> Float[Array, "*heads b n"]:
+        """R with the slope of the soft cap; it is P itself for the plain softmax."""
+        return self.shares if self.response is None else self.response
+
+
 class AttentionDerivative(eqx.Module):
     """The linear maps J (all atoms move) and D (queries move, the context stays) at a measure.
 
@@ -35,8 +50,7 @@ class AttentionDerivative(eqx.Module):
     """
 
     attending: Attending
-    shares: Float[Array, "heads n n"] | None
-    slopes: Float[Array, "heads n n"] | None
+    kept: HeadRows | None
     move_features: Callable
     move_output: Callable
     points: Float[Array, "*n d"]
@@ -48,28 +62,27 @@ class AttentionDerivative(eqx.Module):
             return seen.queries, seen.keys, seen.values
 
         self.points = mu.points
-        self.attending = f.attending(mu, mu.points, mask)
+        self.attending = seen = f.attending(mu, mu.points, mask)
+        heads, m, n = seen.shape
         _, self.move_features = jax.linearize(features, mu.points)
-        mixed = jax.eval_shape(self.attending.mix)
-        zero = jnp.zeros(mixed.shape, mixed.dtype)
+        zero = jnp.zeros((heads, m, seen.values.shape[-1]), seen.values.dtype)
         combined, self.move_output = jax.linearize(f.combine, zero)
         self.outputs = jnp.zeros((*mu.points.shape[:-1], combined.shape[-1]), combined.dtype)
-        heads, m, n = self.attending.shape
-        kept = self.attending.block >= m and heads * m * n <= _KEPT
-        self.shares = self.attending.weights() if kept else None
-        self.slopes = self._kept_slopes() if kept else None
+        self.kept = None
+        if seen.block >= m and heads * m * n <= _KEPT:
+            rows = seen.rows(seen.query_positions)
+            self.kept = rows.over_heads(self._head_rows, seen.queries, seen.keys, seen.values)
 
-    def _kept_slopes(self) -> Array | None:
-        if self.attending.soft_cap is None:
-            return None
-        return self._rows(None).over_heads(
-            lambda q, k, *_: self._slope(q, k), self.attending.queries, self.attending.keys
-        )
-
-    def _slope(self, q: Array, k: Array) -> Array | None:
-        """d(cap tanh(s / cap)) / ds."""
-        cap = self.attending.soft_cap
-        return None if cap is None else 1 - jnp.tanh(q @ k.T / cap) ** 2
+    def _head_rows(self, q, k, v, bias, visible) -> HeadRows:
+        """Shares, response and centres of a block of a head's queries."""
+        seen = self.attending
+        shares = seen.shares(q, k, bias, visible)
+        response = seen.choice.response(shares)
+        total = jnp.sum(response, axis=-1, keepdims=True)
+        centres = response @ v / jnp.where(total > 0, total, 1)
+        if seen.soft_cap is not None:  # d(cap tanh(s / cap)) / ds
+            response = response * (1 - jnp.tanh(q @ k.T / seen.soft_cap) ** 2)
+        return HeadRows(shares, None if response is shares else response, centres)
 
     def smooth(self, v: Moves) -> Float[Array, "*n e"]:
         """J v."""
@@ -104,60 +117,54 @@ class AttentionDerivative(eqx.Module):
 
     def _rows(self, positions: Array | None) -> Rows:
         """Biases and visibility of a block, needed only where shares are made again."""
-        if self.shares is not None:
-            heads, _, n = self.attending.shape
-            return Rows(None, None, heads * n)
-        return self.attending.rows(positions)
-
-    def _head_shares(self, q, k, kept, bias, visible) -> tuple[Array, Array | None]:
-        if kept is not None:
-            return kept
-        return self.attending.shares(q, k, bias, visible), self._slope(q, k)
+        if self.kept is None:
+            return self.attending.rows(positions)
+        heads, _, n = self.attending.shape
+        return Rows(None, None, heads * n)
 
     def _forward(self, dq: Array, dk: Array | None, dv: Array | None) -> Array:
         seen = self.attending
 
         def one(q, dq, kept, k, v, dk, dv, bias, visible):
-            shares, slope = self._head_shares(q, k, kept, bias, visible)
+            rows = self._head_rows(q, k, v, bias, visible) if kept is None else kept
             dscores = dq @ k.T if dk is None else dq @ k.T + q @ dk.T
-            dscores = dscores if slope is None else dscores * slope
-            out = seen.choice.respond(shares, dscores) @ v
-            return out if dv is None else out + shares @ dv
+            response = rows.answer * dscores
+            out = response @ v - jnp.sum(response, axis=-1, keepdims=True) * rows.centres
+            return out if dv is None else out + rows.shares @ dv
 
         def block(positions, q, dq, kept):
             rows = self._rows(positions)
             return rows.over_heads(one, q, dq, kept, seen.keys, seen.values, dk, dv)
 
-        if self.shares is not None:
-            return block(None, seen.queries, dq, (self.shares, self.slopes))
-        m = seen.shape[1]
+        if self.kept is not None:
+            return block(None, seen.queries, dq, self.kept)
         queries, positions = seen.blocked(seen.queries, seen.query_positions)
         dqs, _ = seen.blocked(dq, None)
         out = jax.lax.map(lambda b: block(*b, None), (positions, queries, dqs))
-        return unblocked(out, m)
+        return unblocked(out, seen.shape[1])
 
     def _backward(self, g: Array, context: bool) -> tuple[Array, Array | None, Array | None]:
         seen = self.attending
 
         def one(q, g, kept, k, v, bias, visible):
-            shares, slope = self._head_shares(q, k, kept, bias, visible)
-            dscores = seen.choice.respond(shares, g @ v.T)
-            dscores = dscores if slope is None else dscores * slope
+            rows = self._head_rows(q, k, v, bias, visible) if kept is None else kept
+            level = jnp.sum(g * rows.centres, axis=-1, keepdims=True)
+            pulled = rows.answer * (g @ v.T - level)
             if not context:
-                return dscores @ k, None, None
-            return dscores @ k, dscores.T @ q, shares.T @ g
+                return pulled @ k, None, None
+            return pulled @ k, pulled.T @ q, rows.shares.T @ g
 
         def block(positions, q, g, kept):
             return self._rows(positions).over_heads(one, q, g, kept, seen.keys, seen.values)
 
-        if self.shares is not None:
-            return block(None, seen.queries, g, (self.shares, self.slopes))
+        if self.kept is not None:
+            return block(None, seen.queries, g, self.kept)
         queries, positions = seen.blocked(seen.queries, seen.query_positions)
         gs, _ = seen.blocked(g, None)
 
         def step(sums, b):
             dq, dk, dv = block(*b, None)
-            return (jax.tree.map(jnp.add, sums, (dk, dv)), dq)
+            return jax.tree.map(jnp.add, sums, (dk, dv)), dq
 
         start = (jnp.zeros_like(seen.keys), jnp.zeros_like(seen.values))
         start = start if context else (None, None)

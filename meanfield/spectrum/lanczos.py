@@ -22,6 +22,10 @@ from jaxtyping import Array, Bool, Float, Int
 Vectors = Float[Array, "blocks size"]
 
 
+# Basis vectors are removed this many at a time: a product that stays in cache.
+_FEW = 4
+
+
 class SingularTriplet(eqx.Module):
     """The top singular value of each block, as far as it was needed to know the largest.
 
@@ -41,7 +45,7 @@ class SingularTriplet(eqx.Module):
 class _Bidiagonal(eqx.Module):
     """B_k with beta_k, its basis v_1..v_k, and the vectors v_{k+1} and u_k that carry it on."""
 
-    basis: Float[Array, "capacity blocks size"]
+    basis: Float[Array, "blocks capacity size"]
     v: Vectors
     u: Float[Array, "blocks rows"]
     alpha: Float[Array, "blocks capacity"]
@@ -125,7 +129,7 @@ def _cycle(matvec, transpose, ritz: _Ritz, unfinished, capacity: int, stride: in
         ritz.value, unknown, jnp.zeros((len(unknown), capacity), unknown.dtype), ritz.steps
     )
     state, pair = jax.lax.while_loop(go_on, grow, (state, pair))
-    vector = jnp.einsum("bc,cbs->bs", pair.vector, state.basis)
+    vector = jnp.einsum("bc,bcs->bs", pair.vector, state.basis)
     return _Ritz(pair.value, pair.residual, vector, pair.steps)
 
 
@@ -133,7 +137,7 @@ def _start(matvec, vector: Vectors, capacity: int) -> _Bidiagonal:
     v, _ = _normalise(vector)
     rows = jax.eval_shape(matvec, v)
     diagonal = jnp.zeros((v.shape[0], capacity), v.dtype)
-    basis = jnp.zeros((capacity, *v.shape), v.dtype)
+    basis = jnp.zeros((v.shape[0], capacity, v.shape[1]), v.dtype)
     return _Bidiagonal(
         basis, v, jnp.zeros(rows.shape, rows.dtype), diagonal, diagonal, jnp.asarray(0)
     )
@@ -143,7 +147,7 @@ def _step(matvec, transpose, state: _Bidiagonal) -> _Bidiagonal:
     """u_k = A v_k - beta_{k-1} u_{k-1}, then v_{k+1} = A^T u_k - alpha_k v_k, both of length 1."""
     k, floor = state.count, 10 * jnp.finfo(state.v.dtype).eps * jnp.max(state.alpha, axis=1)
     before = jnp.where(k > 0, state.beta[:, k - 1], 0)
-    basis = state.basis.at[k].set(state.v)
+    basis = state.basis.at[:, k].set(state.v)
     u, alpha = _normalise(matvec(state.v) - before[:, None] * state.u, floor)
     v = transpose(u) - alpha[:, None] * state.v
     v = _orthogonalise(v, basis, k + 1)
@@ -155,14 +159,17 @@ def _step(matvec, transpose, state: _Bidiagonal) -> _Bidiagonal:
 def _orthogonalise(v: Vectors, basis: Array, count: Int[Array, ""]) -> Vectors:
     """v less its components along the first `count` vectors of the basis.
 
-    Taken one at a time, and twice: the second pass removes what rounding left of the first.
+    Taken a few vectors at a time, and twice: the second pass removes what rounding left.
     """
+    few = min(_FEW, basis.shape[1])
+    chunks = -(-count // few)
 
     def remove(i, v):
-        along = basis[i % count]
-        return v - jnp.sum(along * v, axis=-1, keepdims=True) * along
+        first = jnp.minimum((i % chunks) * few, basis.shape[1] - few)
+        part = jax.lax.dynamic_slice_in_dim(basis, first, few, axis=1)
+        return v - jnp.einsum("bc,bcs->bs", jnp.einsum("bcs,bs->bc", part, v), part)
 
-    return jax.lax.fori_loop(0, 2 * count, remove, v)
+    return jax.lax.fori_loop(0, 2 * chunks, remove, v)
 
 
 def _best_pair(state: _Bidiagonal, steps: Int[Array, ""]) -> _Ritz:
@@ -171,7 +178,9 @@ def _best_pair(state: _Bidiagonal, steps: Int[Array, ""]) -> _Ritz:
     inside = jnp.arange(1, capacity) < state.count
     above = jnp.where(inside, state.beta[:, :-1], 0)
     matrix = jax.vmap(jnp.diag)(state.alpha) + jax.vmap(lambda b: jnp.diag(b, 1))(above)
-    left, values, right = jnp.linalg.svd(matrix)
+    # one at a time: LAPACK calls on a batch wait for each other's threads in jaxlib 0.10.2, and two
+    # of them at once (smooth and split part, or two Python threads) wait for ever
+    left, values, right = jax.lax.map(jnp.linalg.svd, matrix)
     last = state.count - 1
     residual = state.beta[:, last] * jnp.abs(left[:, last, 0])
     return _Ritz(values[:, 0], residual, right[:, 0], steps)
