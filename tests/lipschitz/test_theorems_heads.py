@@ -172,6 +172,19 @@ def test_masked_exponent_in_d2_is_half_of_that_of_the_plain_hardy_bound():
     assert log_value < math.log(s + 2 * (1 + 2 * s)) + 2 * s
 
 
+@pytest.mark.parametrize("s", [1.0, 3.0, 6.0])
+def test_masked_exponent_in_d2_is_reached_by_a_light_first_token(s):
+    f = mf.CausalAttention(mf.SelfAttention(-s * jnp.eye(1), jnp.eye(1)))
+    base = jnp.array([math.exp(-2 * s), 1.0]) / (1 + math.exp(-2 * s))
+    mu = mf.ConditionalMeasure.from_sequence(jnp.array([[-1.0], [1.0]]), base)
+    stacked = jax.tree.map(lambda leaf: leaf[None], (f, mu), is_leaf=eqx.is_array)
+    exact = constants(*blocks_of(*stacked), base[None])[0, 1]
+    bound = mf.lipschitz_bound(f, mf.Ball(1.0)).value
+    assert (1 + s) * math.exp(s) / 2 <= exact <= bound
+    # r = 2 - 1/s costs e^(1/2) sqrt(2 s) in the bound; the closed form has the factor 1/2
+    assert bound <= 6 * math.sqrt(1 + s) * exact
+
+
 def test_one_head_of_multihead_attention_is_self_attention(key):
     keys = jr.split(key, 5)
     Q, K, V, O = (jr.normal(k, (1, 3, 3)) for k in keys[:4])

@@ -78,16 +78,11 @@ def test_sizes_of_values_are_those_of_the_projections(key):
     assert sizes.output == pytest.approx(np.linalg.norm(whole, 2), rel=1e-12)
 
 
-def test_the_sharp_column_is_above_the_columns_of_random_measures(key):
+def test_the_sharp_column_is_above_that_of_two_diracs_at_half_and_at_the_whole_radius():
     f = mf.SelfAttention(40.0 * jnp.eye(1), jnp.eye(1))
     (sizes,) = score_sizes(f, enclosing(mf.Ball(1.0), 1), 1)
-    rng = np.random.default_rng(0)
-    largest = 0.0
-    for _ in range(200):
-        x = np.sort(rng.uniform(-1, 1, size=200))
-        a = np.exp(rng.uniform(0, 20) * np.abs(x))
-        a /= a.sum()
-        S = 40.0 * np.outer(x, x)
-        log_Z = np.log(np.exp(S + np.log(a)).sum(axis=1))
-        largest = max(largest, np.log((a[:, None] * np.exp(S - log_Z[:, None])).sum(axis=0)).max())
-    assert 5 < largest <= sizes.log_column < sizes.oscillation
+    x, weights = np.array([0.5, 1.0]), np.array([1 - 1e-12, 1e-12])
+    likes = np.exp(40.0 * np.outer(x, x))
+    column = weights @ (likes / (likes @ weights)[:, None])
+    assert np.log(column[1]) == pytest.approx(10, rel=1e-3)  # kappa = 40 / 4
+    assert 10 < sizes.log_column < 10 + 7 < sizes.oscillation == pytest.approx(80)
