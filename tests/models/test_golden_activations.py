@@ -1,5 +1,6 @@
 """Every family computes what its reference implementation computes."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -33,6 +34,10 @@ def test_logits_are_those_of_the_reference(family):
 
 @pytest.mark.parametrize("family", ["bert", "mpnet", "gpt2", "dinov2"])
 def test_float64_agrees_to_its_own_precision(family):
+    if not jax.config.read("jax_enable_x64"):
+        with pytest.raises(mf.models.ModelError, match="needs jax.config.update"):
+            mf.models.load(GOLDEN / family, dtype="float64")
+        return
     golden = reference(family)
     hidden = mf.models.load(GOLDEN / family, dtype="float64").hidden(golden["inputs"])
     assert hidden.dtype == jnp.float64
