@@ -3,6 +3,7 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from transport_problems import assert_close, pot_distance
 
@@ -12,22 +13,19 @@ import meanfield as mf
 exponents = pytest.mark.parametrize("p", [2, pytest.param(1, marks=pytest.mark.slow)])
 
 
-def sequences(key, s=4, d=3):
-    x, y = jax.random.normal(key, (2, s, d))
-    base = jax.random.uniform(jax.random.fold_in(key, 1), (s,), minval=0.1)
+def sequences(rng, s=4, d=3):
+    x, y = rng.normal(size=(2, s, d))
+    base = rng.uniform(0.1, 1.0, size=s)
     base /= base.sum()
     return tuple(mf.ConditionalMeasure.from_sequence(z, base) for z in (x, y))
 
 
-def fibred(key, s=4, k=5, d=3):
-    keys = jax.random.split(key, 4)
+def fibred(rng, s=4, k=5, d=3):
     base = jnp.array([0.1, 0.4, 0.3, 0.2])
     measures = []
-    for points_key, weights_key in (keys[:2], keys[2:]):
-        weights = jax.random.dirichlet(weights_key, jnp.ones(k), (s,))
-        measures.append(
-            mf.ConditionalMeasure(jax.random.normal(points_key, (s, k, d)), weights, base)
-        )
+    for _ in range(2):
+        weights = rng.dirichlet(np.ones(k), size=s)
+        measures.append(mf.ConditionalMeasure(rng.normal(size=(s, k, d)), weights, base))
     return tuple(measures)
 
 
@@ -37,51 +35,51 @@ problems = pytest.mark.parametrize(
 
 
 @exponents
-def test_sequences_are_compared_position_by_position(key, p):
-    mu, nu = sequences(key)
+def test_sequences_are_compared_position_by_position(rng, p):
+    mu, nu = sequences(rng)
     distances = jnp.linalg.norm(mu.points[:, 0] - nu.points[:, 0], axis=-1)
     expected = (mu.base @ distances**p) ** (1 / p)
     assert_close(mf.conditional_wasserstein(mu, nu, p), expected)
 
 
 @exponents
-def test_fibres_are_compared_by_pot(key, p):
-    mu, nu = fibred(key)
+def test_fibres_are_compared_by_pot(rng, p):
+    mu, nu = fibred(rng)
     fibres = [[mf.Measure(m.points[s], m.weights[s]) for s in range(m.size)] for m in (mu, nu)]
     powers = jnp.array([pot_distance(*pair, p) ** p for pair in zip(*fibres, strict=True)])
     assert_close(mf.conditional_wasserstein(mu, nu, p), (mu.base @ powers) ** (1 / p))
 
 
-def test_fibres_of_two_equal_atoms_are_the_sequence(key):
-    mu, nu = sequences(key)
+def test_fibres_of_two_equal_atoms_are_the_sequence(rng):
+    mu, nu = sequences(rng)
     assert_close(mf.conditional_wasserstein(mu.split(2), nu), mf.conditional_wasserstein(mu, nu))
 
 
 @exponents
 @problems
-def test_forgetting_the_positions_brings_measures_closer(key, p, problem):
-    mu, nu = problem(key)
+def test_forgetting_the_positions_brings_measures_closer(rng, p, problem):
+    mu, nu = problem(rng)
     apart = mf.conditional_wasserstein(mu, nu, p)
     assert mf.wasserstein(mu.atoms, nu.atoms, p) <= apart * (1 + 1e-12)
 
 
-def test_positions_matter_even_if_the_points_are_the_same(key):
-    mu, _ = sequences(key)
+def test_positions_matter_even_if_the_points_are_the_same(rng):
+    mu, _ = sequences(rng)
     swapped = mu.with_points(mu.points[::-1])
     equal = mf.ConditionalMeasure(swapped.points, mu.weights, mu.base)
     assert mf.conditional_wasserstein(mu, equal) > 0.1
 
 
 @problems
-def test_padding_changes_nothing(key, problem):
-    mu, nu = problem(key)
+def test_padding_changes_nothing(rng, problem):
+    mu, nu = problem(rng)
     expected = mf.conditional_wasserstein(mu, nu)
     assert_close(mf.conditional_wasserstein(mu.pad(9), nu.pad(9)), expected)
     assert_close(mf.conditional_wasserstein(mu.pad(9), nu), expected)
 
 
-def test_an_absent_position_may_hold_anything(key):
-    mu, nu = fibred(key)
+def test_an_absent_position_may_hold_anything(rng):
+    mu, nu = fibred(rng)
     base = mu.base.at[1].set(0.0)
     mu, nu = (mf.ConditionalMeasure(m.points, m.weights, base) for m in (mu, nu))
     odd = mf.ConditionalMeasure(nu.points.at[1].set(jnp.nan), nu.weights.at[1].set(7.0), base)
@@ -90,8 +88,8 @@ def test_an_absent_position_may_hold_anything(key):
 
 @exponents
 @problems
-def test_is_a_distance(key, p, problem):
-    (mu, nu), (rho, _) = problem(key), problem(jax.random.fold_in(key, 7))
+def test_is_a_distance(rng, p, problem):
+    (mu, nu), (rho, _) = problem(rng), problem(rng)
     rho = mf.ConditionalMeasure(rho.points, rho.weights, mu.base)
     assert mf.conditional_wasserstein(mu, mu, p) == 0
     assert_close(mf.conditional_wasserstein(mu, nu, p), mf.conditional_wasserstein(nu, mu, p))
@@ -101,9 +99,9 @@ def test_is_a_distance(key, p, problem):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("p, problem", [(3, sequences), (2, fibred)])
-def test_gradient_matches_finite_differences(key, p, problem):
-    mu, nu = problem(key)
-    direction = jax.random.normal(key, mu.points.shape)
+def test_gradient_matches_finite_differences(rng, p, problem):
+    mu, nu = problem(rng)
+    direction = rng.normal(size=mu.points.shape)
 
     def value(x):
         return mf.conditional_wasserstein(mu.with_points(x), nu, p)
@@ -114,24 +112,24 @@ def test_gradient_matches_finite_differences(key, p, problem):
 
 
 @problems
-def test_gradients_are_finite_on_equal_and_padded_measures(key, problem):
-    mu, nu = problem(key)
+def test_gradients_are_finite_on_equal_and_padded_measures(rng, problem):
+    mu, nu = problem(rng)
     for one, other in ((mu, mu), (mu.pad(8), nu.pad(8))):
         slopes = jax.grad(mf.conditional_wasserstein)(one, other)
         assert all(jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(slopes))
 
 
 @problems
-def test_works_under_jit_and_vmap(key, problem):
-    pairs = [problem(k) for k in jax.random.split(key, 3)]
+def test_works_under_jit_and_vmap(rng, problem):
+    pairs = [problem(rng) for _ in range(3)]
     mus, nus = (mf.stack(side) for side in zip(*pairs, strict=True))
     one_by_one = jnp.stack([mf.conditional_wasserstein(*pair) for pair in pairs])
     assert_close(jax.jit(jax.vmap(mf.conditional_wasserstein))(mus, nus), one_by_one)
 
 
-def test_float32_stays_float32_and_agrees(key):
+def test_float32_stays_float32_and_agrees(rng):
     for problem in (sequences, fibred):
-        mu, nu = problem(key)
+        mu, nu = problem(rng)
         single = [
             mf.ConditionalMeasure(m.points.astype("float32"), m.weights, m.base) for m in (mu, nu)
         ]
@@ -140,8 +138,8 @@ def test_float32_stays_float32_and_agrees(key):
         assert_close(value, mf.conditional_wasserstein(mu, nu), rtol=1e-5)
 
 
-def test_different_bases_are_refused(key):
-    mu, nu = sequences(key)
+def test_different_bases_are_refused(rng):
+    mu, nu = sequences(rng)
     other = mf.ConditionalMeasure(nu.points, nu.weights)
     with pytest.raises(ValueError, match="`nu` must have the base weights of `mu`.*At position 0"):
         mf.conditional_wasserstein(mu, other)
@@ -149,16 +147,16 @@ def test_different_bases_are_refused(key):
         eqx.filter_jit(mf.conditional_wasserstein)(mu, other)
 
 
-def test_fibres_of_different_mass_are_refused(key):
+def test_fibres_of_different_mass_are_refused(rng):
     for problem in (sequences, fibred):
-        mu, nu = problem(key)
+        mu, nu = problem(rng)
         heavy = mf.ConditionalMeasure(nu.points, 1.5 * nu.weights, nu.base)
         with pytest.raises(eqx.EquinoxRuntimeError, match="mass"):
             mf.conditional_wasserstein(mu, heavy)
 
 
-def test_measures_that_do_not_fit_are_refused(key):
-    mu, nu = sequences(key)
+def test_measures_that_do_not_fit_are_refused(rng):
+    mu, nu = sequences(rng)
     with pytest.raises(ValueError, match="`nu` must have the dimension 3 of `mu`; got 2"):
         mf.conditional_wasserstein(mu, mf.ConditionalMeasure(nu.points[..., :2], base=nu.base))
     with pytest.raises(ValueError, match="`mu` must be one ConditionalMeasure .*jax.vmap"):

@@ -25,10 +25,10 @@ def central_difference(f):
 
 
 @cases
-def test_gradients_match_finite_differences(key, p, d):
-    pair = random_pair(key, d=d, absent=2)
+def test_gradients_match_finite_differences(rng, p, d):
+    pair = random_pair(rng, d=d, absent=2)
     slopes = jax.grad(mf.wasserstein, argnums=(0, 1))(*pair, p)
-    directions = jax.random.normal(key, (8, d)), jax.random.normal(key, (6,))
+    directions = rng.normal(size=(8, d)), rng.normal(size=(6,))
     points, weights = directions[0], jnp.pad(directions[1] - directions[1].mean(), (0, 2))
 
     def along(step, side, **direction):
@@ -43,25 +43,25 @@ def test_gradients_match_finite_differences(key, p, d):
         assert_close(jnp.vdot(slopes[side].weights, weights), by_weights, rtol=1e-6)
 
 
-def test_forward_mode_agrees_with_reverse_mode(key):
-    mu, nu = random_pair(key)
+def test_forward_mode_agrees_with_reverse_mode(rng):
+    mu, nu = random_pair(rng)
     reverse = jax.grad(mf.wasserstein)(mu, nu)
-    direction, _ = random_pair(jax.random.fold_in(key, 1))
+    direction, _ = random_pair(rng)
     _, forward = jax.jvp(lambda one: mf.wasserstein(one, nu), (mu,), (direction,))
     pairs = zip(jax.tree.leaves(reverse), jax.tree.leaves(direction), strict=True)
     assert_close(forward, sum(jnp.vdot(*pair) for pair in pairs))
 
 
 @dimensions
-def test_the_slope_when_both_masses_grow_is_the_value_over_the_mass(key, d):
-    mu, nu = random_pair(key, d=d)
+def test_the_slope_when_both_masses_grow_is_the_value_over_the_mass(rng, d):
+    mu, nu = random_pair(rng, d=d)
     value, (one, other) = jax.value_and_grad(mf.wasserstein, argnums=(0, 1))(mu, nu, 1)
     assert_close(one.weights @ mu.weights + other.weights @ nu.weights, value)
 
 
 @dimensions
-def test_the_slope_of_mass_put_on_an_absent_atom(key, d):
-    mu, nu = random_pair(key, d=d, absent=1)
+def test_the_slope_of_mass_put_on_an_absent_atom(rng, d):
+    mu, nu = random_pair(rng, d=d, absent=1)
     direction = jnp.zeros(mu.size).at[-1].set(1.0).at[0].set(-1.0)
     slopes = jax.grad(mf.wasserstein)(mu, nu, 1)
     ends = [mf.wasserstein(moved(mu, step, weights=direction), nu, 1) for step in (0, STEP)]
@@ -70,8 +70,8 @@ def test_the_slope_of_mass_put_on_an_absent_atom(key, d):
 
 
 @cases
-def test_gradients_are_finite_at_coincident_points(key, p, d):
-    z = jax.random.normal(key, (8, d))
+def test_gradients_are_finite_at_coincident_points(rng, p, d):
+    z = rng.normal(size=(8, d))
     x, y = (
         mf.Measure(z[jnp.array(index)]) for index in ([0, 1, 2, 3] * 2, [0, 0, 1, 4, 5, 6, 7, 7])
     )
@@ -83,8 +83,8 @@ def test_gradients_are_finite_at_coincident_points(key, p, d):
 
 
 @cases
-def test_gradients_on_padded_measures_are_finite_and_the_same(key, p, d):
-    mu, nu = random_pair(key, d=d)
+def test_gradients_on_padded_measures_are_finite_and_the_same(rng, p, d):
+    mu, nu = random_pair(rng, d=d)
     slopes = jax.grad(mf.wasserstein)(mu, nu, p)
     padded = jax.grad(mf.wasserstein)(mu.pad(10), nu.pad(11), p)
     assert_close(padded.points[:8], slopes.points)
@@ -94,8 +94,8 @@ def test_gradients_on_padded_measures_are_finite_and_the_same(key, p, d):
 
 
 @dimensions
-def test_gradients_work_under_jit_and_vmap(key, d):
-    pairs = [random_pair(k, d=d) for k in jax.random.split(key, 3)]
+def test_gradients_work_under_jit_and_vmap(rng, d):
+    pairs = [random_pair(rng, d=d) for _ in range(3)]
     mus, nus = (mf.stack(side) for side in zip(*pairs, strict=True))
     batched = jax.jit(jax.vmap(jax.grad(mf.wasserstein)))(mus, nus)
     for i, pair in enumerate(pairs):
@@ -105,9 +105,9 @@ def test_gradients_work_under_jit_and_vmap(key, d):
 
 
 @pytest.mark.parametrize("p, d", [(2, 3), (3, 1)])
-def test_second_derivatives_in_the_points_match_finite_differences(key, p, d):
-    mu, nu = random_pair(key, d=d)
-    direction = jax.random.normal(key, mu.points.shape)
+def test_second_derivatives_in_the_points_match_finite_differences(rng, p, d):
+    mu, nu = random_pair(rng, d=d)
+    direction = rng.normal(size=mu.points.shape)
 
     @jax.jit
     def slope(x):
@@ -118,8 +118,8 @@ def test_second_derivatives_in_the_points_match_finite_differences(key, p, d):
     assert_close(second, expected, rtol=1e-6, atol=1e-8)
 
 
-def test_second_derivatives_that_do_not_exist_raise(key):
-    mu, nu = random_pair(key)
+def test_second_derivatives_that_do_not_exist_raise(rng):
+    mu, nu = random_pair(rng)
 
     def slope(w):
         return jax.grad(lambda x: mf.wasserstein(mf.Measure(x, w), nu))(mu.points)

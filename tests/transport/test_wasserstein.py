@@ -19,13 +19,13 @@ import meanfield as mf
 
 
 @cases
-def test_agrees_with_pot(key, p, d):
-    mu, nu = random_pair(key, n=11, m=8, d=d, absent=2)
+def test_agrees_with_pot(rng, p, d):
+    mu, nu = random_pair(rng, n=11, m=8, d=d, absent=2)
     assert_close(mf.wasserstein(mu, nu, p), pot_distance(mu, nu, p))
 
 
-def test_agrees_with_scipy_on_the_line(key):
-    mu, nu = random_pair(key, n=40, m=31, d=1, absent=3)
+def test_agrees_with_scipy_on_the_line(rng):
+    mu, nu = random_pair(rng, n=40, m=31, d=1, absent=3)
     expected = scipy.stats.wasserstein_distance(
         np.ravel(mu.points), np.ravel(nu.points), mu.weights, nu.weights
     )
@@ -33,8 +33,8 @@ def test_agrees_with_scipy_on_the_line(key):
 
 
 @cases
-def test_uniform_measures_of_one_size_are_matched_by_the_best_permutation(key, p, d):
-    x, y = jax.random.normal(key, (2, 12, d))
+def test_uniform_measures_of_one_size_are_matched_by_the_best_permutation(rng, p, d):
+    x, y = rng.normal(size=(2, 12, d))
     costs = np.linalg.norm(x[:, None] - y[None], axis=-1) ** p
     best = costs[scipy.optimize.linear_sum_assignment(costs)].mean() ** (1 / p)
     assert_close(mf.wasserstein(mf.Measure(x), mf.Measure(y), p), best)
@@ -47,25 +47,25 @@ def test_between_diracs_it_is_the_distance(p):
 
 
 @cases
-def test_to_a_dirac_it_is_the_norm_of_the_distance(key, p, d):
-    mu = random_measure(key, 8, d)
+def test_to_a_dirac_it_is_the_norm_of_the_distance(rng, p, d):
+    mu = random_measure(rng, 8, d)
     dirac = mf.Measure(jnp.full((8, d), 0.5), jnp.zeros(8).at[3].set(1.0))
     distances = jnp.linalg.norm(mu.points - 0.5, axis=1)
     assert_close(mf.wasserstein(mu, dirac, p), (mu.weights @ distances**p) ** (1 / p))
 
 
 @cases
-def test_translation_moves_it_by_its_length(key, p, d):
-    mu = random_measure(key, 8, d)
+def test_translation_moves_it_by_its_length(rng, p, d):
+    mu = random_measure(rng, 8, d)
     shift = jnp.array([3.0, 0.0, 4.0])[:d]
     length = jnp.linalg.norm(shift)
     assert_close(mf.wasserstein(mu, mu.pushforward(lambda x: x + shift), p), length)
 
 
 @cases
-def test_is_zero_on_equal_measures_written_differently(key, p, d):
-    mu = random_measure(key, 8, d, absent=2)
-    order = jax.random.permutation(key, 8)
+def test_is_zero_on_equal_measures_written_differently(rng, p, d):
+    mu = random_measure(rng, 8, d, absent=2)
+    order = rng.permutation(8)
     assert mf.wasserstein(mu, mf.Measure(mu.points[order], mu.weights[order]), p) == 0
 
 
@@ -78,10 +78,10 @@ def test_gaussian_quantiles_reach_the_gaussian_closed_form():
 
 
 @cases
-def test_padding_permuting_and_splitting_change_nothing(key, p, d):
-    mu, nu = random_pair(key, d=d)
+def test_padding_permuting_and_splitting_change_nothing(rng, p, d):
+    mu, nu = random_pair(rng, d=d)
     written = mu.split(3, jnp.array([0.2, 0.5, 0.3])).split(2).pad(23)
-    order = jax.random.permutation(key, written.size)
+    order = rng.permutation(written.size)
     same = mf.Measure(written.points[order], written.weights[order])
     expected = mf.wasserstein(mu, nu, p)
     assert_close(mf.wasserstein(same, nu, p), expected)
@@ -89,8 +89,8 @@ def test_padding_permuting_and_splitting_change_nothing(key, p, d):
 
 
 @dimensions
-def test_what_stands_at_an_absent_atom_does_not_matter(key, d):
-    mu, nu = random_pair(key, d=d, absent=1)
+def test_what_stands_at_an_absent_atom_does_not_matter(rng, d):
+    mu, nu = random_pair(rng, d=d, absent=1)
     expected = mf.wasserstein(mu, nu)
     for junk in (jnp.nan, jnp.inf, 1e300):
         odd = mf.Measure(mu.points.at[-1].set(junk), mu.weights)
@@ -100,17 +100,16 @@ def test_what_stands_at_an_absent_atom_does_not_matter(key, d):
 
 
 @cases
-def test_is_a_distance(key, p, d):
-    keys = jax.random.split(key, 3)
-    mu, nu, rho = (random_measure(k, 8, d) for k in keys)
+def test_is_a_distance(rng, p, d):
+    mu, nu, rho = (random_measure(rng, 8, d) for _ in range(3))
     assert_close(mf.wasserstein(mu, nu, p), mf.wasserstein(nu, mu, p))
     around = mf.wasserstein(mu, rho, p) + mf.wasserstein(rho, nu, p)
     assert mf.wasserstein(mu, nu, p) <= around * (1 + 1e-12)
 
 
 @cases
-def test_scales_with_the_points_and_with_the_mass(key, p, d):
-    mu, nu = random_pair(key, d=d)
+def test_scales_with_the_points_and_with_the_mass(rng, p, d):
+    mu, nu = random_pair(rng, d=d)
     expected = mf.wasserstein(mu, nu, p)
     larger = [m.pushforward(lambda x: -3.7 * x) for m in (mu, nu)]
     assert_close(mf.wasserstein(*larger, p), 3.7 * expected)
@@ -118,16 +117,16 @@ def test_scales_with_the_points_and_with_the_mass(key, p, d):
     assert_close(mf.wasserstein(*heavier, p), 64.0 ** (1 / p) * expected)
 
 
-def test_grows_with_p_towards_the_largest_displacement(key):
-    mu, nu = random_pair(key)
+def test_grows_with_p_towards_the_largest_displacement(rng):
+    mu, nu = random_pair(rng)
     values = jnp.array([mf.wasserstein(mu, nu, p) for p in (1, 2, 200)])
     assert jnp.all(jnp.diff(values) >= 0)
     assert values[-1] <= jnp.linalg.norm(mu.points[:, None] - nu.points[None], axis=-1).max()
 
 
 @pytest.mark.parametrize("scale", [1e-120, 1e120])
-def test_very_small_and_very_large_points_keep_their_digits(key, scale):
-    mu, nu = random_pair(key)
+def test_very_small_and_very_large_points_keep_their_digits(rng, scale):
+    mu, nu = random_pair(rng)
     far = [m.pushforward(lambda x: scale * x) for m in (mu, nu)]
     assert_close(mf.wasserstein(*far, 3) / scale, mf.wasserstein(mu, nu, 3))
 
@@ -140,18 +139,16 @@ def test_a_light_atom_far_away_is_not_lost(mass):
     assert_close(mf.wasserstein(mu, nu), 7 * mass**0.5, rtol=1e-6)
 
 
-def test_of_empty_measures_is_zero(key):
-    mu, nu = random_pair(key)
+def test_of_empty_measures_is_zero(rng):
+    mu, nu = random_pair(rng)
     empty = [mf.Measure(m.points, 0.0 * m.weights) for m in (mu, nu)]
     assert mf.wasserstein(*empty) == 0
     assert mf.wasserstein(*[mf.Measure(m.points[:, :1], m.weights) for m in empty]) == 0
 
 
 @dimensions
-def test_works_under_jit_and_vmap(key, d):
-    pairs = [
-        random_pair(k, n=n, d=d) for k, n in zip(jax.random.split(key, 3), (4, 6, 8), strict=True)
-    ]
+def test_works_under_jit_and_vmap(rng, d):
+    pairs = [random_pair(rng, n=n, d=d) for n in (4, 6, 8)]
     mus, nus = (mf.stack(side) for side in zip(*pairs, strict=True))
     one_by_one = jnp.stack([mf.wasserstein(mu, nu) for mu, nu in pairs])
     assert_close(jax.vmap(mf.wasserstein)(mus, nus), one_by_one)
@@ -160,8 +157,8 @@ def test_works_under_jit_and_vmap(key, d):
 
 
 @cases
-def test_float32_stays_float32_and_agrees(key, p, d):
-    mu, nu = random_pair(key, n=50, m=50, d=d, absent=5)
+def test_float32_stays_float32_and_agrees(rng, p, d):
+    mu, nu = random_pair(rng, n=50, m=50, d=d, absent=5)
     single = [mf.Measure(m.points.astype("float32"), m.weights) for m in (mu, nu)]
     value = mf.wasserstein(*single, p)
     assert value.dtype == jnp.float32
