@@ -61,6 +61,8 @@ default_role = "code"  # `mu.points` in a docstring
 
 html_math_renderer = "mathml"
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_title = f"meanfield {version}"
 html_show_sourcelink = False
 html_copy_source = False

@@ -125,7 +125,8 @@ def after_moving(mu, tangent, epsilon):
 def after_splitting(mu, tangent, epsilon):
     halves = mu.split(2)
     signs = jnp.tile(jnp.array([1.0, -1.0]), mu.size)[:, None]
-    return halves.with_points(halves.points + epsilon * signs * jnp.repeat(tangent, 2, axis=0))
+    apart = signs * jnp.repeat(tangent, 2, axis=0)
+    return halves.with_points(halves.points + epsilon * apart)
 
 
 attn, mu = two_tokens(5, 5, 0.1)

@@ -4,14 +4,29 @@ import re
 
 import latex2mathml.converter
 from docutils import nodes
+from sphinx.util import logging
 
 
-BIG_BRACE = re.compile(r"\\[bB]igg?[lrm]?\s*(?=\\[{}])")  # latex2mathml prints `\Big\{` as it is
+# What latex2mathml does not know, in terms of what it knows.
+REWRITES = [
+    (re.compile(r"\\[bB]igg?[lrm]?\s*(?=\\[{}])"), ""),
+    (re.compile(r"\\arg(?![a-zA-Z])"), r"\\operatorname{arg}"),
+]
+UNDER = re.compile(r"\\(min|max|sup|inf|lim)\s*_")
+UNREAD = re.compile(r">\\[^<]*<")
+log = logging.getLogger(__name__)
 
 
 def convert(node, display: str) -> str:
-    formula = BIG_BRACE.sub("", node.astext())
-    return latex2mathml.converter.convert(formula, display=display)
+    formula = node.astext()
+    for pattern, known in REWRITES:
+        formula = pattern.sub(known, formula)
+    if display == "block":
+        formula = UNDER.sub(r"\\\1\\limits_", formula)
+    page = latex2mathml.converter.convert(formula, display=display)
+    if UNREAD.search(page):
+        log.warning("latex2mathml cannot read %r", node.astext(), location=node)
+    return page
 
 
 def visit_inline(writer, node) -> None:
