@@ -116,7 +116,9 @@ def row(i: int, layer: int, tokens, heads: int) -> Row:
 def head(h: int, value: float) -> Head:
     """One head; the last one's entropy is missing."""
     entropy = None if h == 2 else 0.5 / (h + 1)
-    return Head(h, value / (h + 2), value / (h + 2), value / (h + 3), -4.0, 6.0, entropy, 0.9, None)
+    return Head(
+        h, value / (h + 2), value / (h + 2), value / (h + 3), -4.0, 6.0, entropy, 0.9, 0.3, None
+    )
 
 
 def bounds() -> Bounds:

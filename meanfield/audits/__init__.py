@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .inputs import InputError as InputError
     from .task import AuditTask as AuditTask, run_task as run_task
 
-_LAZY = {"audit": "audit", "AuditTask": "task", "run_task": "task", "InputError": "inputs"}
+_LAZY = {"audit": "audit", "AuditTask": "bench", "run_task": "task", "InputError": "inputs"}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""What each head looks at: entropy of its attention, its largest attention, its range of scores."""
+"""What each head looks at: entropy, largest attention, attention sink, range of scores."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -18,12 +18,13 @@ LARGEST = 2048
 
 
 class HeadFacts(eqx.Module):
-    """Four numbers for each head."""
+    """Five numbers for each head."""
 
-    entropy: Float[Array, " heads"]
-    max_attention: Float[Array, " heads"]
-    score_min: Float[Array, " heads"]
-    score_max: Float[Array, " heads"]
+    entropy: Float[Array, "*heads"]
+    max_attention: Float[Array, "*heads"]
+    sink: Float[Array, "*heads"]
+    score_min: Float[Array, "*heads"]
+    score_max: Float[Array, "*heads"]
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,10 @@ def stack_heads(attention: AbstractInContextMap) -> HeadStack:
     """The heads of an attention, stacked."""
     heads = attention.heads  # pyright: ignore[reportAttributeAccessIssue]
     split = [eqx.partition(head, lambda leaf: hasattr(leaf, "dtype")) for head in heads]
-    arrays = jax.tree.map(lambda *leaves: np.stack(leaves), *[arrays for arrays, _ in split])
-    return HeadStack(jax.tree.map(jnp.asarray, arrays), split[0][1], len(heads))
+    arrays = jax.tree.map(
+        lambda *leaves: jnp.asarray(np.stack(leaves)), *[arrays for arrays, _ in split]
+    )
+    return HeadStack(arrays, split[0][1], len(heads))
 
 
 @eqx.filter_jit
@@ -78,9 +81,11 @@ def _facts_of(arrays, *, rest, mu, visible, tokens) -> HeadFacts:
     choosing = count > 1.5  # a query that sees one token has no choice
     relative = jnp.where(choosing, 1 - divergence / jnp.log(jnp.where(choosing, count, 2)), 0)
     query_mass = jnp.where(choosing, mass, 0)
+    query_mass = query_mass / jnp.maximum(jnp.sum(query_mass), 1e-30)
     return HeadFacts(
-        entropy=jnp.sum(query_mass * relative) / jnp.maximum(jnp.sum(query_mass), 1e-30),
-        max_attention=jnp.max(jnp.where(visible, shares, 0)),
+        entropy=jnp.sum(query_mass * relative),
+        max_attention=jnp.max(jnp.where(visible & choosing[:, None], shares, 0)),
+        sink=jnp.max(query_mass @ jnp.where(visible, shares, 0)),
         score_min=jnp.min(jnp.where(visible, scores, jnp.inf)),
         score_max=jnp.max(jnp.where(visible, scores, -jnp.inf)),
     )

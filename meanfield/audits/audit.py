@@ -14,6 +14,7 @@ import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
+from .bench import AuditTask
 from .contexts import remember
 from .document import plain, restore
 from .growth import summarise
@@ -23,7 +24,7 @@ from .record import SCHEMA, Audit, Model, Row, Run, Warn
 from .resume import Journal, digest
 from .settings import AuditSettings
 from .summary import summarise_layer
-from .task import AuditTask, run_task
+from .task import run_task
 
 
 Progress = Callable[[int, int, str], None]

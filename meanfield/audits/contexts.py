@@ -34,8 +34,8 @@ def model_named(name: str):
 
 @lru_cache(maxsize=64)
 def attention_of(name: str, layer: int, dtype: Literal["f32", "f64"]):
-    """The attention of one layer in the precision of the audit, its arrays on the host."""
-    return on_host(model_named(name).layers[layer].attention, dtype)  # pyright: ignore
+    """The attention of one layer in the precision of the audit."""
+    return cast(model_named(name).layers[layer].attention, dtype)  # pyright: ignore
 
 
 @lru_cache(maxsize=16)
@@ -55,22 +55,15 @@ def contexts(
     return tuple(cast(mu, dtype) for mu in found)
 
 
-def on_host(tree, dtype: Literal["f32", "f64"]):
-    """Every floating array of a pytree as a numpy array: taken apart without compiling."""
+def cast(tree, dtype: Literal["f32", "f64"]):
+    """Every floating array of a pytree as float32 or float64."""
     kind = np.float32 if dtype == "f32" else np.float64
 
     def one(leaf):
         floating = hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.floating)
-        return np.asarray(leaf, kind) if floating else leaf
+        return jnp.asarray(np.asarray(leaf, kind)) if floating else leaf
 
     return jax.tree.map(one, tree)
-
-
-def cast(tree, dtype: Literal["f32", "f64"]):
-    """Every floating array of a pytree in float32 or float64, on the device."""
-    return jax.tree.map(
-        lambda leaf: jnp.asarray(leaf) if hasattr(leaf, "dtype") else leaf, on_host(tree, dtype)
-    )
 
 
 def _from_states(model, states) -> list[Measure | ConditionalMeasure]:

@@ -11,6 +11,9 @@ import numpy as np
 from .record import Growth, Jump, Row
 
 
+# Lengths of prefixes and the local constant at each.
+Curve = tuple[tuple[int, ...], tuple[float, ...]]
+
 _RESAMPLES = 1000
 _ENOUGH_INPUTS = 3
 
@@ -23,28 +26,26 @@ def ladder(tokens: int, start: int = 16) -> tuple[int, ...]:
     return (*rungs, tokens)
 
 
-def jumps(lengths: Sequence[int], constants: Sequence[float], factor: float) -> tuple[Jump, ...]:
-    """The steps of the ladder over which the constant grows by more than `factor`."""
-    pairs = zip(lengths, lengths[1:], constants, constants[1:], strict=False)
-    return tuple(
-        Jump(before=before, after=after, factor=high / low)
-        for before, after, low, high in pairs
-        if low > 0 and high / low > factor
-    )
+def jumps(curves: Sequence[Curve], factor: float) -> tuple[Jump, ...]:
+    """The steps of the ladder over which the constant grows by more than `factor`.
+
+    The growth of a step is the geometric mean over the inputs that take it: one word that is met
+    late is not a change of behaviour, a position that no training text reached is.
+    """
+    ratios: dict[tuple[int, int], list[float]] = {}
+    for lengths, constants in curves:
+        steps = zip(lengths, lengths[1:], constants, constants[1:], strict=False)
+        for before, after, low, high in steps:
+            ratios.setdefault((before, after), []).append(np.log(high / low))
+    means = {step: float(np.exp(np.mean(logs))) for step, logs in sorted(ratios.items())}
+    return tuple(Jump(*step, growth) for step, growth in means.items() if growth > factor)
 
 
-def slope(lengths: Sequence[float], constants: Sequence[float]) -> float:
-    """The least-squares slope of log(constants) on log(lengths)."""
-    x = np.log(lengths) - np.mean(np.log(lengths))
-    return float(x @ np.log(constants) / (x @ x))
-
-
-def residual_interval(
-    lengths: Sequence[float], constants: Sequence[float]
-) -> tuple[float, float] | None:
+def residual_interval(curve: Curve) -> tuple[float, float] | None:
     """Student's 95 % interval of the slope; None with fewer than three points."""
     from scipy.stats import t
 
+    lengths, constants = curve
     count = len(lengths)
     if count < 3:
         return None
@@ -56,24 +57,26 @@ def residual_interval(
     return exponent - half, exponent + half
 
 
-def bootstrap_interval(
-    curves: Sequence[tuple[Sequence[float], Sequence[float]]], seed: int
-) -> tuple[float, float]:
+def bootstrap_interval(curves: Sequence[Curve], seed: int) -> tuple[float, float]:
     """The 95 % percentile interval of the pooled slope when inputs are drawn with replacement."""
+    top, bottom = np.array([_moments(curve) for curve in curves]).T
     draw = np.random.default_rng(seed).integers(len(curves), size=(_RESAMPLES, len(curves)))
-    slopes = [pooled_slope([curves[i] for i in sample]) for sample in draw]
+    slopes = top[draw].sum(axis=1) / bottom[draw].sum(axis=1)
     low, high = np.quantile(slopes, [0.025, 0.975])
     return float(low), float(high)
 
 
-def pooled_slope(curves: Sequence[tuple[Sequence[float], Sequence[float]]]) -> float:
+def pooled_slope(curves: Sequence[Curve]) -> float:
     """One slope for several curves, each with its own level (inputs differ in level)."""
-    top = bottom = 0.0
-    for lengths, constants in curves:
-        x = np.log(lengths) - np.mean(np.log(lengths))
-        top += float(x @ np.log(constants))
-        bottom += float(x @ x)
-    return top / bottom
+    top, bottom = np.sum([_moments(curve) for curve in curves], axis=0)
+    return float(top / bottom)
+
+
+def _moments(curve: Curve) -> tuple[float, float]:
+    """<x, log c> and <x, x> for the centred logarithms x of the lengths."""
+    lengths, constants = curve
+    x = np.log(lengths) - np.mean(np.log(lengths))
+    return float(x @ np.log(constants)), float(x @ x)
 
 
 def summarise(layer: int, rows: Sequence[Row], *, jump: float, seed: int = 0) -> Growth:
@@ -83,7 +86,6 @@ def summarise(layer: int, rows: Sequence[Row], *, jump: float, seed: int = 0) ->
         return Growth(layer, None, None, None, None, (), (), ())
     lengths, constants = _level(curves)
     interval, method = _interval(curves, seed)
-    found = [jumps(*curve, jump) for curve in curves]
     return Growth(
         layer=layer,
         exponent=pooled_slope(curves),
@@ -92,16 +94,16 @@ def summarise(layer: int, rows: Sequence[Row], *, jump: float, seed: int = 0) ->
         method=method,
         lengths=lengths,
         constants=constants,
-        jumps=max(found, key=lambda steps: max((step.factor for step in steps), default=0.0)),
+        jumps=jumps(curves, jump),
     )
 
 
-def _curve(row: Row) -> tuple[tuple[int, ...], tuple[float, ...]]:
+def _curve(row: Row) -> Curve:
     pairs = [(n, c) for n, c in zip(row.lengths, row.constants, strict=True) if c]
     return tuple(n for n, _ in pairs), tuple(c for _, c in pairs)
 
 
-def _level(curves) -> tuple[tuple[int, ...], tuple[float, ...]]:
+def _level(curves: Sequence[Curve]) -> Curve:
     """The geometric mean over inputs at every prefix length."""
     values: dict[int, list[float]] = {}
     for lengths, constants in curves:
@@ -111,10 +113,10 @@ def _level(curves) -> tuple[tuple[int, ...], tuple[float, ...]]:
     return tuple(order), tuple(float(np.exp(np.mean(values[n]))) for n in order)
 
 
-def _interval(curves, seed: int) -> tuple[tuple[float, float] | None, str | None]:
+def _interval(curves: Sequence[Curve], seed: int) -> tuple[tuple[float, float] | None, str | None]:
     if len(curves) >= _ENOUGH_INPUTS:
         return bootstrap_interval(curves, seed), "bootstrap"
-    interval = residual_interval(*curves[0]) if len(curves) == 1 else None
+    interval = residual_interval(curves[0]) if len(curves) == 1 else None
     if len(curves) == 2:
-        interval = residual_interval(*_level(curves))
+        interval = residual_interval(_level(curves))
     return interval, None if interval is None else "residuals"

@@ -161,7 +161,8 @@ def _cut(
     step = longest - before - after
     if step < 1:
         raise InputError(f"{name}: {longest} tokens leave no room beside {before + after} special.")
-    starts = range(0, len(body), step) if settings.overflow == "window" else (0,)
+    starts = range(0, len(body), step)
+    starts = starts[: 1 if settings.overflow != "window" else settings.windows]
     for start in starts:
         chosen = (*ids[:before], *body[start : start + step], *ids[len(ids) - after :])
         yield Window(

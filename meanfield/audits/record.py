@@ -52,7 +52,11 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Head:
-    """One attention head at one input; `entropy` is divided by its greatest possible value."""
+    """One attention head at one input.
+
+    `entropy` is divided by its greatest possible value; `max_attention` is the largest share that a
+    query gives to one token, `sink` the largest share that one token gets from all queries.
+    """
 
     head: int
     value: float | None
@@ -62,6 +66,7 @@ class Head:
     score_max: float | None
     entropy: float | None
     max_attention: float | None
+    sink: float | None
     bounds: Bounds | None
 
 
@@ -195,6 +200,7 @@ class LayerSummary:
     heads_sum: float | None
     entropy: float | None
     max_attention: float | None
+    sink: float | None
     bounds: Bounds | None
     worst_tokens: tuple[WorstToken, ...]
 

@@ -18,6 +18,7 @@ class AuditSettings:
       metrics: which of `METRICS` to compute; "local" is always there.
       max_tokens: the longest window of text, special tokens included.
       overflow: what happens to a longer text: `truncate`, cut into `window`s, or `error`.
+      windows: most windows of one text; None for all.
       dedup: merge equal atoms of the first context into masses (they stay equal in every layer).
       dtype: `f32` or `f64`.
       rtol: relative residual at which the Lanczos search stops.
@@ -33,6 +34,7 @@ class AuditSettings:
     metrics: tuple[Metric, ...] = METRICS
     max_tokens: int = 256
     overflow: Overflow = "truncate"
+    windows: int | None = None
     dedup: bool = False
     dtype: Literal["f32", "f64"] = "f32"
     rtol: float = 1e-3

@@ -25,6 +25,7 @@ def summarise_layer(rows: Sequence[Row]) -> LayerSummary:
         heads_sum=_sum([head.value for head in worst.heads]),
         entropy=_mean(worst.heads),
         max_attention=_largest([head.max_attention for row in rows for head in row.heads]),
+        sink=_largest([head.sink for row in rows for head in row.heads]),
         bounds=worst.bounds,
         worst_tokens=worst.worst_tokens,
     )

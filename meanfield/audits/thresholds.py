@@ -34,6 +34,7 @@ _LAYER_METRICS: dict[str, Callable[[LayerSummary], float | None]] = {
     "score_range": lambda layer: layer.score_range,
     "entropy": lambda layer: layer.entropy,
     "max_attention": lambda layer: layer.max_attention,
+    "sink": lambda layer: layer.sink,
     "share": lambda layer: layer.worst_tokens[0].share if layer.worst_tokens else None,
 }
 METRIC_NAMES = (*_LAYER_METRICS, "heads", "growth")

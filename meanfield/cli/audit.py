@@ -12,6 +12,8 @@ from .exits import Exit, UsageError, guarded
 
 
 Many = list[str] | None
+# The sample text is longer than a window of the shipped model: several windows show the spread.
+_SAMPLE_WINDOWS = 4
 
 
 @guarded
@@ -39,8 +41,10 @@ def audit(
     ] = "local,heads,entropy,bounds,growth",
     max_tokens: Annotated[int, typer.Option(help="Longest window of text.")] = 256,
     overflow: Annotated[
-        str, typer.Option(help="A longer text is truncated, cut into windows, or an error.")
-    ] = "truncate",
+        str | None,
+        typer.Option(help="What becomes of a longer text: truncate, window, or error."),
+    ] = None,
+    windows: Annotated[int | None, typer.Option(help="Most windows of one text.")] = None,
     dedup: Annotated[bool, typer.Option(help="Merge equal tokens of a layer into masses.")] = False,
     dtype: Annotated[str, typer.Option(help="f32 or f64.")] = "f32",
     device: Annotated[str | None, typer.Option(help="cpu or gpu; JAX chooses by default.")] = None,
@@ -74,10 +78,12 @@ def audit(
 
     formats, to_stdout = outputs.parse_formats(format), out == "-"
     _check(formats, to_stdout=to_stdout, resume=resume)
+    given = bool(text or tokens or images)
     settings = _settings(
         metrics=metrics,
         max_tokens=max_tokens,
-        overflow=overflow,
+        overflow=overflow or ("truncate" if given else "window"),
+        windows=windows or (None if given else _SAMPLE_WINDOWS),
         dedup=dedup,
         dtype=dtype,
         layers=layers,

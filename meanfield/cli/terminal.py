@@ -13,7 +13,7 @@ from meanfield.report.text import bounds_line
 
 # Where there is no terminal (a pipe, a log) lines are not wrapped.
 _WIDE = 180
-_TEXT_COLUMNS = ("worst head", "worst token", "flag", "verdict", "must not hold")
+_TEXT_COLUMNS = ("worst head", "worst token", "flag", "fact", "value", "A token", "B token")
 
 
 def console(*, color: bool = True, stderr: bool = False):

@@ -36,6 +36,7 @@ def layers(audit: Audit, ax: "Axes | None" = None) -> "Axes":
 def heads(audit: Audit, ax: "Axes | None" = None) -> "Axes":
     """A heat map, layer by head, of the local constant of each head at the layer's worst input."""
     from matplotlib.colors import LinearSegmentedColormap
+    from matplotlib.ticker import MaxNLocator
 
     ax = _axes(ax)
     rows = [_worst_row(audit, layer.layer, layer.input) for layer in audit.layers]
@@ -43,6 +44,7 @@ def heads(audit: Audit, ax: "Axes | None" = None) -> "Axes":
     ramp = LinearSegmentedColormap.from_list("heat", [heat(i / 8) for i in range(9)])
     image = ax.imshow(values, cmap=ramp, aspect="auto", vmin=0)
     ax.set_yticks(range(len(rows)), [str(row.layer) for row in rows])
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=12))
     ax.figure.colorbar(image, ax=ax, label="local Lipschitz constant", pad=0.02)
     _finish(ax, "head", "layer", grid=False)
     return ax

@@ -76,7 +76,7 @@ def _content(audit: Audit) -> dict:
         colors=layer_colors(len(audit.layers)),
         heads=_heat_map(worst, lambda head: head.value, number),
         entropy=_heat_map(worst, lambda head: head.entropy, _two_digits, top=1.0),
-        sinks=_heat_map(worst, lambda head: head.max_attention, _two_digits, top=1.0),
+        sinks=_heat_map(worst, lambda head: head.sink, _two_digits, top=1.0),
         figure=growth_figure(audit.growth),
         growth=[(g, interval(g.low, g.high), _jumps(g)) for g in audit.growth],
         texts=[(layer, *_text(audit, worst[layer.layer])) for layer in audit.layers],
@@ -145,10 +145,16 @@ def _glue(tokens: Sequence[str]) -> str:
 def _span(token: str, share: float, index: int, glue: str) -> Span:
     piece = token[2:] if glue and token.startswith("##") and len(token) > 2 else token
     before = "" if glue == "" or piece != token else glue
-    inner = visible(piece.strip(" ")) if piece.strip(" ") else ""
-    text = before + " " * (len(piece) - len(piece.lstrip(" "))) + inner
-    text += " " * (len(piece) - len(piece.rstrip(" ")) if inner else 0)
+    text = before + "⏎\n".join(map(_with_spaces, piece.split("\n")))
     return Span(text, share, f"{visible(token)} · position {index} · {percent(share)}")
+
+
+def _with_spaces(text: str) -> str:
+    """A visible string whose outer spaces stay spaces."""
+    if not (inner := text.strip(" ")):
+        return text
+    start = text.index(inner)
+    return text[:start] + visible(inner) + text[start + len(inner) :]
 
 
 def _command(audit: Audit) -> str:

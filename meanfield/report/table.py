@@ -92,7 +92,7 @@ def headline(audit: Audit) -> str:
     worst = top.worst_tokens[0]
     return (
         f"{text} {percent(worst.share)} of the worst move is in one token, "
-        f"{shorten(visible(worst.token))} (position {worst.index})."
+        f"“{shorten(visible(worst.token))}” at position {worst.index}."
     )
 
 

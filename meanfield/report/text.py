@@ -25,6 +25,7 @@ _CSV_HEADER = (
     "score_max",
     "entropy",
     "max_attention",
+    "sink",
     "log10_bound_tokens",
     "log10_bound_mean_field",
     "log10_bound_uniform",
@@ -121,7 +122,7 @@ def _layer_line(audit: Audit, row: Row) -> list:
     return [
         *(cell(audit.inputs[row.input].name), row.layer, "", row.tokens, row.radius),
         *(local.value, local.smooth, local.split, local.lower, local.upper),
-        *(row.score_min, row.score_max, None, None, *_logs(row.bounds)),
+        *(row.score_min, row.score_max, None, None, None, *_logs(row.bounds)),
         *((cell(worst.token), worst.share) if worst else ("", None)),
     ]
 
@@ -130,7 +131,7 @@ def _head_line(audit: Audit, row: Row, head: Head) -> list:
     return [
         *(cell(audit.inputs[row.input].name), row.layer, head.head, row.tokens, row.radius),
         *(head.value, head.smooth, head.split, None, None),
-        *(head.score_min, head.score_max, head.entropy, head.max_attention),
+        *(head.score_min, head.score_max, head.entropy, head.max_attention, head.sink),
         *(*_logs(head.bounds), "", None),
     ]
 

@@ -1,0 +1,89 @@
+"""A task, and the bench on which its row is measured: what all measurements of a row share."""
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from .constants import bucket
+from .contexts import attention_of, contexts
+from .inputs import Window
+from .record import Warn
+from .settings import AuditSettings
+
+
+@dataclass(frozen=True, eq=False)
+class AuditTask:
+    """One layer at one input. Any process that can read the model can run it, in any order.
+
+    Attributes:
+      model: a path, the name of a shipped model, or a name given by `contexts.remember`.
+      layer: which layer.
+      input: the index of the input in the audit.
+      window: the input itself.
+      settings: what to measure.
+      seed: the data of the random key of this row.
+    """
+
+    model: str
+    layer: int
+    input: int
+    window: Window
+    settings: AuditSettings
+    seed: tuple[int, ...]
+
+
+@dataclass
+class Bench:
+    """What the measurements of one row share."""
+
+    task: AuditTask
+    attention: Any
+    mu: Any
+    padded: Any
+    key: Any
+    warnings: list[Warn] = field(default_factory=list)
+
+    @property
+    def steps(self) -> tuple[float, int]:
+        """The tolerance and the limit of the Lanczos searches."""
+        return self.task.settings.rtol, self.task.settings.max_steps
+
+    def beside(self) -> "Bench":
+        """The same bench with warnings of its own, for another thread."""
+        return dataclasses.replace(self, warnings=[])
+
+    def warn(self, code: str, message: str) -> None:
+        """Notes what is missing from this row."""
+        self.warnings.append(Warn(code, message, f"layer {self.task.layer}"))
+
+    def attempt(self, code: str, measure: Callable[[], Any], otherwise: Any) -> Any:
+        """A measurement, or `otherwise` and a warning: one failure does not cost the row."""
+        try:
+            return measure()
+        except (ValueError, TypeError, NotImplementedError, RuntimeError) as error:
+            text = str(error).strip() or type(error).__name__
+            self.warn(code, text.splitlines()[0][:200])
+            return otherwise
+
+
+def set_up(task: AuditTask) -> Bench:
+    """The attention and the context of a task, padded to a size that has a program already."""
+    dtype, n = task.settings.dtype, len(task.window.tokens)
+    mu = context_of(task, n)
+    return Bench(
+        task=task,
+        attention=attention_of(task.model, task.layer, dtype),
+        mu=mu,
+        padded=mu.pad(bucket(mu.size, mu.size)),
+        key=jax.random.wrap_key_data(jnp.asarray(task.seed, jnp.uint32)),
+    )
+
+
+def context_of(task: AuditTask, length: int):
+    """What enters the task's layer when its window is cut to `length` tokens."""
+    mu = contexts(task.model, task.window, length, task.settings.dtype)[task.layer]
+    return mu.merge() if task.settings.dedup else mu

@@ -1,0 +1,76 @@
+"""The measurements of a whole layer: local constant, worst tokens, growth, global bounds."""
+
+from typing import Any
+
+import numpy as np
+
+from meanfield.lipschitz import lipschitz_bound
+from meanfield.measure import Ball
+
+from .bench import AuditTask, Bench, context_of
+from .constants import bucket, finite, layer_constant, layer_upper, local_record
+from .growth import ladder
+from .record import Bounds, GlobalBound, Local, WorstToken
+
+
+def local_constant(bench: Bench) -> tuple[Local, tuple[float, ...]]:
+    """The local constant with its bounds at the point, and the share of each token."""
+
+    def measure():
+        sol = layer_constant(bench.attention, bench.padded, bench.key, *bench.steps)
+        upper = layer_upper(bench.attention, bench.padded)
+        shares = np.asarray(sol.shares, np.float64).reshape(-1)[: len(bench.task.window.tokens)]
+        return local_record(sol, upper), _rounded(shares)
+
+    missing = Local(None, None, None, None, None, None, None, "not measured")
+    local, shares = bench.attempt("local", measure, (missing, ()))
+    if local.value is None and local is not missing:
+        bench.warn("not-finite", "the local constant overflows; try --dtype f64.")
+    return local, shares
+
+
+def _rounded(shares: np.ndarray) -> tuple[float, ...]:
+    if not np.all(np.isfinite(shares)):
+        return ()
+    return tuple(round(float(share), 6) for share in shares)
+
+
+def worst_tokens(task: AuditTask, shares: tuple[float, ...]) -> tuple[WorstToken, ...]:
+    """The tokens with the largest shares of the worst direction."""
+    order = sorted(range(len(shares)), key=lambda i: (-shares[i], i))[: task.settings.worst]
+    return tuple(WorstToken(i, task.window.tokens[i], shares[i]) for i in order)
+
+
+def growth_curve(bench: Bench, whole: float | None) -> tuple[tuple[int, ...], tuple]:
+    """The local constant of the layer along prefixes; the last one is the whole window."""
+    task, n = bench.task, len(bench.task.window.tokens)
+    if task.window.kind != "text":
+        return (), ()
+    lengths = ladder(n, task.settings.growth_from)
+    values = [bench.attempt("growth", lambda m=m: _prefix(bench, m), None) for m in lengths[:-1]]
+    return lengths, (*values, whole)
+
+
+def _prefix(bench: Bench, length: int) -> float | None:
+    mu = context_of(bench.task, length)
+    padded = mu.pad(bucket(mu.size, bench.padded.size))
+    return finite(layer_constant(bench.attention, padded, bench.key, *bench.steps).value)
+
+
+def global_bounds(bench: Bench, f: Any) -> Bounds:
+    """The proved bounds of a layer or a head on the ball of the observed radius."""
+    ball, n = Ball(float(bench.mu.radius)), len(bench.task.window.tokens)
+    return Bounds(
+        radius=float(ball.radius),
+        tokens=_bound(bench, f, ball, p=2.0, n=n),
+        mean_field=_bound(bench, f, ball, p=2.0, n=None),
+        uniform=_bound(bench, f, ball, p=float("inf"), n=None),
+    )
+
+
+def _bound(bench: Bench, f, ball: Ball, *, p: float, n: int | None) -> GlobalBound:
+    def measure():
+        bound = lipschitz_bound(f, ball, p=p, n=n)
+        return GlobalBound(finite(bound.log_value / np.log(10)), bound.theorem)
+
+    return bench.attempt("bound", measure, GlobalBound(None, None))
