@@ -1,5 +1,6 @@
 """Every family computes what its reference implementation computes."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +11,8 @@ import meanfield as mf
 from meanfield.measure import ConditionalMeasure, Measure
 
 
+# one of each kind of block; the others differ in names and sizes
+KINDS = ("bert", "mpnet", "gpt2", "qwen2", "dinov2")
 CAUSAL = ("gpt2", "llama", "llama3", "mistral", "qwen2", "qwen3")
 
 
@@ -32,7 +35,7 @@ def test_logits_are_those_of_the_reference(family):
     np.testing.assert_allclose(logits, golden["logits"], atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("family", ["bert", "mpnet", "gpt2", "dinov2"])
+@pytest.mark.parametrize("family", ["mpnet", "gpt2"])
 def test_float64_agrees_to_its_own_precision(family):
     if not jax.config.read("jax_enable_x64"):
         with pytest.raises(mf.models.ModelError, match="needs jax.config.update"):
@@ -58,30 +61,30 @@ def test_contexts_are_the_normed_states_with_equal_masses(family):
         np.testing.assert_allclose(mu.atoms.weights, np.full(len(state), 1 / len(state)), rtol=1e-6)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+push = eqx.filter_jit(lambda f, mu: f(mu).atoms.points)
+
+
+@pytest.mark.parametrize("family", KINDS)
 def test_a_block_carries_the_measure_before_it_to_the_one_after(family):
     model, inputs = mf.models.load(GOLDEN / family), reference(family)["inputs"]
     hidden = model.hidden(inputs)
     mu = ConditionalMeasure.from_sequence(hidden[0]) if model.ordered else Measure(hidden[0])
-    after = model.layers[0].block(mu).atoms.points
-    np.testing.assert_allclose(after, hidden[1], atol=1e-5)
+    np.testing.assert_allclose(push(model.layers[0].block, mu), hidden[1], atol=1e-5)
 
 
 @pytest.mark.parametrize("family", CAUSAL)
 def test_causal_states_do_not_depend_on_what_comes_later(family):
     model, ids = mf.models.load(GOLDEN / family), reference(family)["inputs"]
-    np.testing.assert_allclose(model.hidden(ids)[:, :33], model.hidden(ids[:33]), atol=1e-5)
+    other = np.concatenate([ids[:33], 63 - ids[33:]])
+    seen, changed = model.hidden(ids), model.hidden(other)
+    np.testing.assert_array_equal(seen[:, :33], changed[:, :33])
+    assert np.all(np.abs(seen[2, 33:] - changed[2, 33:]).max(-1) > 1e-3)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_heads_add_up_to_the_attention(family):
-    model, inputs = mf.models.load(GOLDEN / family), reference(family)["inputs"]
-    attention, mu = model.layers[1].attention, model.contexts(inputs)[1]
-    total = sum(head(mu).atoms.points for head in attention.heads)
-    inner = getattr(attention, "attention", attention)
-    if inner.output_bias is not None:
-        total = total + inner.output_bias
-    np.testing.assert_allclose(attention(mu).atoms.points, total, atol=1e-5)
+def test_lengths_of_different_padding_agree():
+    model, ids = mf.models.load(GOLDEN / "llama"), reference("llama")["inputs"]
+    full, longer = model.hidden(ids[:64]), model.hidden(ids)  # no padding, and 70 padded to 128
+    np.testing.assert_allclose(full, longer[:, :64], atol=1e-5)
 
 
 def test_roberta_gives_padding_tokens_the_padding_position():

@@ -110,6 +110,7 @@ def test_hostile_weights_are_refused_in_one_line(case, folder):
     assert "bert" in str(caught.value)  # it says which file
 
 
+@pytest.mark.slow
 def test_half_a_million_tensors_are_refused_before_they_are_built(folder):
     text = ",".join(
         f'"t{i}":{{"dtype":"F32","shape":[0],"data_offsets":[0,0]}}' for i in range(100_001)

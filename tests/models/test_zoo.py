@@ -134,6 +134,7 @@ assert "transformers" not in sys.modules
 """
 
 
+@pytest.mark.slow
 def test_nothing_touches_the_network_or_torch():
     done = run(NO_NETWORK)
     assert done.returncode == 0, done.stderr
