@@ -125,6 +125,8 @@ def _embedding(reader: Reader, family: str, dim: int) -> TokenEmbedding:
         segment = checkpoint.take("embeddings.token_type_embeddings.weight", kinds, dim)[0]
     if family in ("bert", "distilbert"):
         return TokenEmbedding(word, rows, position, constant=segment)
+    if family == "mpnet":
+        config.expect("pad_token_id", 1)  # its positions are built on it
     padding = config.integer("pad_token_id", 1, low=0)
     return TokenEmbedding(word, rows - padding - 1, position, AfterPadding(padding), segment)
 
