@@ -43,8 +43,7 @@ myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 
 nb_custom_formats = {".py": ["jupytext.reads", {"fmt": "py:percent"}]}
-nb_execution_mode = "cache"  # executed once for each content; outputs are never committed
-nb_execution_cache_path = str(HERE / "_build" / ".jupyter_cache")
+nb_execution_mode = "force"  # every build, so that no page rots; outputs are never committed
 nb_execution_timeout = 180
 nb_execution_raise_on_error = True
 nb_merge_streams = True
