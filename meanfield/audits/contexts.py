@@ -1,7 +1,6 @@
 """What enters the attention of each layer: for a window and its prefixes, cached by process."""
 
 from functools import lru_cache
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -33,14 +32,14 @@ def model_named(name: str):
 
 
 @lru_cache(maxsize=64)
-def attention_of(name: str, layer: int, dtype: Literal["f32", "f64"]):
+def attention_of(name: str, layer: int, dtype: str):
     """The attention of one layer in the precision of the audit."""
     return cast(model_named(name).layers[layer].attention, dtype)  # pyright: ignore
 
 
 @lru_cache(maxsize=16)
 def contexts(
-    name: str, window: Window, length: int, dtype: Literal["f32", "f64"]
+    name: str, window: Window, length: int, dtype: str
 ) -> tuple[Measure | ConditionalMeasure, ...]:
     """The context of every layer when the window is cut to its first `length` tokens.
 
@@ -55,7 +54,7 @@ def contexts(
     return tuple(cast(mu, dtype) for mu in found)
 
 
-def cast(tree, dtype: Literal["f32", "f64"]):
+def cast(tree, dtype: str):
     """Every floating array of a pytree as float32 or float64."""
     kind = np.float32 if dtype == "f32" else np.float64
 

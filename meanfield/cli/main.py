@@ -26,12 +26,13 @@ for command in (audit, inspect, compare, report, schema):
     app.command()(command)
 
 
-def _version(wanted: bool) -> None:
+def _version(wanted: bool) -> bool:
     if wanted:
         from meanfield import __version__
 
         print(f"meanfield {__version__}")
         raise typer.Exit
+    return wanted
 
 
 @app.callback(epilog=_EPILOG)

@@ -14,7 +14,7 @@ def layer_colors(count: int) -> list[str]:
     return [_depth(i / max(count - 1, 1)) for i in range(count)]
 
 
-def heat(t: float) -> str:
+def heat(t: float | int) -> str:
     """The hex colour of t in [0, 1]: pale for little, dark blue for much."""
     place = min(max(t, 0.0), 1.0) * (len(_HEAT) - 1)
     i = min(int(place), len(_HEAT) - 2)
@@ -22,7 +22,7 @@ def heat(t: float) -> str:
     return "#" + "".join(f"{round(channel):02x}" for channel in mixed)
 
 
-def ink_on(t: float) -> str:
+def ink_on(t: float | int) -> str:
     """The text colour that can be read on `heat(t)`."""
     return "#ffffff" if t > 0.5 else INK
 

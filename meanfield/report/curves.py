@@ -50,12 +50,12 @@ class Figure:
 
 @dataclass(frozen=True)
 class _Axes:
-    low_n: float
-    high_n: float
+    low_n: int
+    high_n: int
     low: float
     high: float
 
-    def x(self, n: float) -> float:
+    def x(self, n: float | int) -> float:
         t = math.log(n / self.low_n) / math.log(self.high_n / self.low_n)
         return round(LEFT + t * (WIDTH - LEFT - RIGHT), 1)
 

@@ -1,0 +1,237 @@
+"""The command line: exit codes, one line for each error, what goes to stdout, what is written."""
+
+import json
+import os
+import subprocess
+import sys
+
+import jax
+import jsonschema
+import numpy as np
+import pytest
+from audit_specimen import specimen
+from audit_toy import TEXT, toy
+from typer.testing import CliRunner
+
+from meanfield.audits import document
+from meanfield.audits.schema import schema
+from meanfield.cli.main import app
+
+
+RUNNER = CliRunner()
+QUICK = ["--metrics", "local,growth", "--format", "html,json,md,csv,card", "--max-tokens", "32"]
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty folder, and the toy model in place of a checkpoint."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("meanfield.models.load", lambda path: toy())
+    (tmp_path / "a.txt").write_text(TEXT)
+    return tmp_path
+
+
+def meanfield(*arguments, **more):
+    return RUNNER.invoke(app, [str(a) for a in arguments], **more)
+
+
+def audit(*arguments):
+    with jax.enable_x64(False):
+        return meanfield("audit", "toy", *QUICK, *arguments)
+
+
+def test_help_and_version_need_neither_jax_nor_numpy():
+    code = (
+        "import sys\nfrom meanfield.cli.main import app\n"
+        "try: app(['audit', '--help'])\nexcept SystemExit as end: assert end.code == 0\n"
+        "heavy = {'jax', 'numpy', 'matplotlib', 'jinja2', 'meanfield.audits'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "--fail-on" in done.stdout
+    assert meanfield("--version").stdout.startswith("meanfield ")
+
+
+def test_help_answers_at_once():
+    command = [sys.executable, "-c", "from meanfield.cli.main import main; main()", "--help"]
+    times = []
+    for _ in range(5):
+        before = os.times().children_user
+        subprocess.run(command, capture_output=True)
+        times.append(os.times().children_user - before)
+    assert min(times) < 0.3  # processor seconds: other programs do not count
+
+
+@pytest.mark.slow
+def test_an_audit_writes_its_files_and_the_table(here):
+    result = audit("--text", "a.txt", "--no-color")
+    assert result.exit_code == 0, result.output
+    assert "Layer" in result.stdout and "growth" in result.stdout
+    assert {p.name for p in (here / "meanfield-audit").iterdir()} == {
+        *("index.html", "audit.json", "report.md", "heads.csv", "model-card.md")
+    }
+    made = json.loads((here / "meanfield-audit" / "audit.json").read_text())
+    jsonschema.validate(made, schema())
+    assert made["run"]["command"].startswith("meanfield")
+
+    again = audit("--text", "a.txt")
+    assert again.exit_code == 2 and "not empty" in again.stderr
+    assert audit("--text", "a.txt", "--force", "-q").stdout == ""
+
+
+@pytest.mark.slow
+def test_thresholds_and_baselines_decide_the_exit_code(here):
+    assert audit("--text", "a.txt", "--fail-on", "local.max>1e9").exit_code == 0
+    failed = audit("--text", "a.txt", "--force", "--fail-on", "local.max>0.001")
+    assert failed.exit_code == 1 and "FAIL" in failed.stdout
+    baseline = ["--force", "--baseline", "meanfield-audit/audit.json"]
+    assert audit("--text", "a.txt", *baseline, "--out", "new").exit_code == 0
+    old = json.loads((here / "new" / "audit.json").read_text())
+    for layer in old["layers"]:
+        layer["local"]["value"] *= 0.5
+    (here / "old.json").write_text(json.dumps(old))
+    worse = audit("--text", "a.txt", "--baseline", "old.json", "--out", "newer")
+    assert worse.exit_code == 1
+
+
+@pytest.mark.slow
+def test_json_can_go_to_stdout_and_nothing_is_written(here):
+    with jax.enable_x64(False):
+        result = meanfield(
+            *("audit", "toy", "--metrics", "local", "--max-tokens", 32),
+            *("--text", "-", "--format", "json", "--out", "-"),
+            input=TEXT,
+        )
+    assert result.exit_code == 0
+    jsonschema.validate(json.loads(result.stdout), schema())
+    assert [p.name for p in here.iterdir()] == ["a.txt"]
+
+
+@pytest.mark.slow
+def test_an_audit_out_of_time_is_incomplete_and_can_go_on(here):
+    stopped = audit("--text", "a.txt", "--time-limit", "0s")
+    assert stopped.exit_code == 4 and (here / "meanfield-audit" / "partial.jsonl").exists()
+    other = audit("--text", "a.txt", "--resume", "--seed", 7)
+    assert other.exit_code == 3 and "another audit" in other.stderr
+    done = audit("--text", "a.txt", "--resume")
+    assert done.exit_code == 0 and not (here / "meanfield-audit" / "partial.jsonl").exists()
+    assert document.read("meanfield-audit/audit.json").complete
+
+
+np_pickle = np.array([print], dtype=object)
+
+
+@pytest.mark.parametrize(
+    "arguments, code, told",
+    [
+        (["audit", "toy", "--nonsense"], 2, "No such option"),
+        (["audit", "toy", "--fail-on", "local.max"], 2, "a threshold looks like"),
+        (["audit", "toy", "--regress", "much"], 2, "10%"),
+        (["audit", "toy", "--format", "pdf"], 2, "--format takes"),
+        (["audit", "toy", "--out", "-"], 2, "--format json"),
+        (["audit", "toy", "--out", "a.txt"], 2, "is a file"),
+        (["audit", "toy", "--layers", "x"], 2, "0,3-5"),
+        (["audit", "toy", "--layers", "9", "--text", "a.txt"], 3, "among 0..1"),
+        (["audit", "toy", "--metrics", "magic"], 2, "local, heads"),
+        (["audit", "toy", "--dtype", "f16"], 2, "f32 or f64"),
+        (["audit", "toy", "--overflow", "wrap"], 2, "truncate"),
+        (["audit", "toy", "--memory-limit", "lots"], 2, "4GiB"),
+        (["audit", "toy", "--time-limit", "soon"], 2, "10m"),
+        (["audit", "toy", "--device", "tpu"], 2, "cpu or gpu"),
+        (["audit", "toy", "--text", "b.txt"], 3, "no such file; the folder has a.txt"),
+        (["audit", "toy", "--text", "."], 3, "is a folder"),
+        (["audit", "toy", "--text", "empty.txt"], 3, "empty"),
+        (["audit", "toy", "--text", "latin.txt"], 3, "not UTF-8"),
+        (["audit", "toy", "--text", "long.txt", "--overflow", "error"], 3, "exceed the limit"),
+        (["audit", "toy", "--text", "a.txt", "--memory-limit", "1k"], 3, "memory"),
+        (["audit", "toy", "--tokens", "pickle.npy"], 3, "cannot be read as .npy"),
+        (["audit", "toy", "--tokens", "ids.json"], 3, "list of token ids"),
+        (["audit", "toy", "--tokens", "wrong.npy"], 3, "hidden states"),
+        (["audit", "toy", "--text", "a.txt", "--baseline", "a.txt"], 3, "not JSON"),
+        (["compare", "a.txt", "a.txt"], 3, "not JSON"),
+        (["compare", "none.json", "a.txt"], 3, "cannot be read"),
+        (["report", "a.txt"], 3, "not JSON"),
+        (["report", "run.json", "-o", "x.pdf"], 2, "must end in"),
+        (["report", "run.json", "-o", "none/x.html"], 2, "no folder"),
+        (["report", "run.json", "-o", "a.txt"], 2, "must end in"),
+        (["report", "run.json", "-o", "run.json"], 2, "--force"),
+    ],
+)
+def test_every_error_is_one_line_with_its_exit_code(here, arguments, code, told):
+    (here / "empty.txt").write_text(" \n")
+    (here / "latin.txt").write_bytes(b"caf\xe9")
+    (here / "long.txt").write_text(TEXT * 9)
+    (here / "ids.json").write_text('{"ids": [1]}')
+    np.save(here / "pickle.npy", np_pickle, allow_pickle=True)
+    np.save(here / "wrong.npy", np.ones((2, 3, 5)))
+    document.write(specimen(), here / "run.json")
+    before = sorted(here.iterdir())
+    result = meanfield(*arguments)
+    assert result.exit_code == code, result.output
+    assert told in " ".join(result.stderr.split())
+    assert "Traceback" not in result.output and result.stdout == ""
+    if "No such option" not in told:
+        assert result.stderr.count("\n") == 1
+    assert sorted(here.iterdir()) == before
+
+
+def test_an_unknown_model_is_told_by_a_real_process(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", "from meanfield.cli.main import main; main()", "audit", "nowhere"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 3 and done.stdout == ""
+    assert (
+        done.stderr.startswith("meanfield: nowhere: no such file")
+        and "Traceback" not in done.stderr
+    )
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_internal_error_is_70_and_verbose_shows_where(here, monkeypatch):
+    def broken(*args, **kwargs):
+        raise ZeroDivisionError("\x1b[31mboom")
+
+    monkeypatch.setattr("meanfield.models.load", broken)
+    result = meanfield("audit", "toy", "--text", "a.txt")
+    assert result.exit_code == 70 and "\\x1b[31mboom" in result.stderr
+    assert "Traceback" in meanfield("audit", "toy", "--text", "a.txt", "-v").stderr
+
+
+def test_an_interrupt_before_the_first_row_is_4(here, monkeypatch):
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("meanfield.models.load", interrupted)
+    assert meanfield("audit", "toy", "--text", "a.txt").exit_code == 4
+
+
+def test_compare_shows_both_and_what_differs(here):
+    document.write(specimen(), here / "a.json")
+    document.write(specimen(status="partial", inputs=1), here / "b.json")
+    result = meanfield("compare", "a.json", "b.json", "--no-color")
+    assert result.exit_code == 0
+    assert "7.25" in result.stdout and "0.97" in result.stdout  # 7.25 and 7.00, two inputs and one
+    assert "the inputs differ" in result.stdout and "B is partial" in result.stdout
+
+
+@pytest.mark.parametrize("ending", ["html", "md", "csv", "json", "png"])
+def test_report_writes_what_the_ending_says(here, ending):
+    document.write(specimen(), here / "a.json")
+    assert meanfield("report", "a.json", "-o", f"again.{ending}").exit_code == 0
+    assert (here / f"again.{ending}").stat().st_size > 500
+
+
+def test_schema_is_printed():
+    assert json.loads(meanfield("schema").stdout) == schema()
+
+
+def test_inspect_needs_no_jax():
+    code = "import sys; from meanfield.cli.main import app\ntry: app(['inspect'])\n"
+    code += "except SystemExit as end: assert not end.code\nassert 'jax' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "gpt2" in done.stdout and "108,352" in done.stdout

@@ -1,0 +1,73 @@
+"""Figures: axes in, axes out, and tokens never read as mathematics."""
+
+import warnings
+
+import matplotlib
+import pytest
+from audit_specimen import HOSTILE, specimen
+
+
+matplotlib.use("agg")
+from matplotlib import pyplot as plt
+
+from meanfield import plot
+from meanfield.plot.labels import safe_label
+from meanfield.plot.palette import heat, ink_on, layer_colors
+
+
+FIGURES = (plot.layers, plot.heads, plot.growth, plot.worst_tokens)
+
+
+@pytest.fixture
+def ax():
+    figure, ax = plt.subplots()
+    yield ax
+    plt.close(figure)
+
+
+@pytest.mark.parametrize("draw", FIGURES, ids=lambda f: f.__name__)
+@pytest.mark.parametrize("audit", [specimen(), specimen(HOSTILE), specimen(layers=1, heads=1)])
+def test_axes_go_in_and_come_out_and_can_be_drawn(draw, audit, ax):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # a missing glyph is a warning
+        assert draw(audit, ax) is ax
+        ax.figure.canvas.draw()
+    assert ax.get_xlabel() and ax.get_ylabel() and not ax.get_title()
+
+
+@pytest.mark.parametrize("token", HOSTILE)
+def test_any_token_can_be_a_label(token, ax):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plot.worst_tokens(specimen([token, "x"], inputs=1, layers=1), ax)
+        ax.figure.canvas.draw()
+
+
+def test_what_the_font_lacks_is_named():
+    assert safe_label("中") == "U+4E2D" and safe_label("é[CLS]") == "é[CLS]"
+
+
+def test_the_data_are_what_is_drawn(ax):
+    plot.growth(specimen(), ax)
+    line = next(line for line in ax.lines if line.get_label().startswith("3"))
+    assert list(line.get_xdata()) == [16, 32, 64, 128]
+    assert max(line.get_ydata()) == max(specimen().growth[3].constants)
+
+
+def test_one_figure_is_made_where_no_axes_are_given():
+    before = len(plt.get_fignums())
+    plot.layers(specimen())
+    assert len(plt.get_fignums()) == before + 1
+    plt.close()
+
+
+def test_the_overview_is_a_png_and_leaves_no_figure_behind():
+    before = plt.get_fignums()
+    assert plot.overview_png(specimen(HOSTILE)).startswith(b"\x89PNG")
+    assert plt.get_fignums() == before
+
+
+def test_colours_are_distinct_and_readable():
+    assert len(set(layer_colors(12))) == 12
+    assert heat(0) != heat(1) and ink_on(1) == "#ffffff" != ink_on(0)
+    assert all(len(heat(t / 10)) == 7 for t in range(-5, 20))

@@ -1,0 +1,118 @@
+"""The page: self-contained, without scripts, whatever the tokens are."""
+
+import dataclasses
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+
+import pytest
+from audit_specimen import HOSTILE, specimen
+
+from meanfield.report import html
+
+
+PAGES = {
+    "plain": specimen(layers=6, heads=12),
+    "hostile": specimen(HOSTILE),
+    "one layer": specimen(layers=1, heads=1, inputs=1),
+    "partial": specimen(status="partial", checks=()),
+    "empty": specimen(layers=0, status="partial", checks=()),
+}
+
+
+class Seen(HTMLParser):
+    """All elements, attributes and text of a page."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.elements, self.attributes, self.text = [], [], ""
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append(tag)
+        self.attributes += [(tag, name, value) for name, value in attrs]
+
+    def handle_data(self, data):
+        self.text += data
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_has_no_script_no_link_and_no_foreign_element(name):
+    seen = Seen(html(PAGES[name]))
+    assert not {"script", "img", "iframe", "object", "link", "a", "base", "form"} & set(
+        seen.elements
+    )
+    assert not [a for a in seen.attributes if a[1].startswith("on") or a[1] in ("href", "src")]
+    policy = [v for _, n, v in seen.attributes if n == "content" and "default-src 'none'" in v]
+    assert len(policy) == 1
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_is_closed_and_has_its_nine_sections(name):
+    page = html(PAGES[name])
+    for tag in ("section", "table", "details", "span", "svg", "figure", "dl"):
+        assert len(re.findall(f"<{tag}[ >]", page)) == page.count(f"</{tag}>")
+    assert re.findall(r"<h2><span>(\d)</span>", page) == list("123456789")
+
+
+def test_hostile_tokens_are_shown_as_text():
+    page = html(specimen(HOSTILE))
+    seen = Seen(page)
+    for token in ("<script>alert(1)</script>", "$\\bad$", "[/red]", "{{ 7*7 }}", "&amp;", "=1+1"):
+        assert token in seen.text
+    for shown in ("\\x1b[2J", "\\u202eevil", "\\x00", "\\ud800"):
+        assert shown in seen.text
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800]", page)
+
+
+def test_model_and_file_names_are_escaped_too():
+    audit = specimen()
+    name = "<img src=x onerror=alert(1)>\x1b]0;x\x07"
+
+    evil = dataclasses.replace(
+        audit, model=dataclasses.replace(audit.model, name=name, path=name, hashes={name: name})
+    )
+    seen = Seen(html(evil))
+    assert "img" not in seen.elements and name[:28] in seen.text
+
+
+def test_the_numbers_are_on_the_page():
+    seen = Seen(html(specimen()))
+    assert "7.25" in seen.text and "10^120.5" in seen.text
+    assert "changes past position 64" in seen.text and "not part of this run" in seen.text
+
+
+def test_a_page_is_written_whole(tmp_path):
+    path = tmp_path / "index.html"
+    assert path.write_text("old") and html(specimen(), path) == path.read_text(encoding="utf-8")
+    assert [p.name for p in tmp_path.iterdir()] == ["index.html"]
+
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+@pytest.mark.parametrize("width", [1200, 390])
+@pytest.mark.parametrize("name", ["plain", "hostile"])
+def test_a_browser_draws_the_page(tmp_path, name, width):
+    page, picture = tmp_path / "index.html", tmp_path / "page.png"
+    html(PAGES[name], page)
+    subprocess.run(
+        [
+            *(CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic"),
+            *("--no-first-run", "--disable-background-networking", "--disable-component-update"),
+            *("--disable-sync", f"--user-data-dir={tmp_path / 'profile'}", "--hide-scrollbars"),
+            *(f"--window-size={width},2400", f"--screenshot={picture}", page.as_uri()),
+        ],
+        check=True,
+        capture_output=True,
+        timeout=120,
+    )
+    from matplotlib.image import imread
+
+    pixels = imread(picture)
+    assert pixels.shape[:2] == (2400, width)
+    assert 0.01 < (pixels[..., :3].std(axis=2) > 0.02).mean() < 0.6  # coloured, but not a blank
+    assert (pixels[..., :3].mean(axis=2) < 0.5).mean() > 0.005  # there is text
