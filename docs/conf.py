@@ -33,7 +33,7 @@ extensions = [
     "mathml",
 ]
 exclude_patterns = ["_build", "extensions", "jupyter_execute", "conf.py"]
-nitpicky = False
+smartquotes = False  # `--resume` keeps its hyphens
 
 bibtex_bibfiles = ["references.bib"]
 bibtex_default_style = "alpha"

@@ -155,6 +155,21 @@ def test_every_folder_is_a_public_namespace_with_a_docstring(name):
         assert getattr(meanfield, name) is module
 
 
+def reexported(name: str) -> set[str]:
+    """The public names of a folder: those its `__init__.py` imports as themselves."""
+    tree = ast.parse((PACKAGE / name / "__init__.py").read_text())
+    aliases = [alias for node in ast.walk(tree) for alias in getattr(node, "names", [])]
+    return {alias.name for alias in aliases if alias.name == alias.asname}
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_every_public_name_has_a_place_in_the_reference(name):
+    page = (PACKAGE.parent / "docs" / "api" / f"{name}.md").read_text()
+    if ":imported-members:" not in page:
+        absent = {public for public in reexported(name) if f"meanfield.{name}.{public}" not in page}
+        assert absent == set()
+
+
 def loaded_after(statement: str) -> set[str]:
     """The top-level modules a fresh interpreter holds after a statement."""
     code = f"{statement}\nimport sys; print(*sorted({{m.split('.')[0] for m in sys.modules}}))"

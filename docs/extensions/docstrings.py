@@ -44,9 +44,16 @@ def process(app, what, name, obj, options, lines: list[str]) -> None:
     lines[:] = MARKS.sub(rewritten, "\n".join(lines)).split("\n")
 
 
+SHORT = {  # as they are written, for what they are
+    "jaxlib._jax.": "",
+    "Key[Array, ''] | UInt32[Array, '2'] | UInt32[Array, '4']": "PRNGKeyArray",
+}
+
+
 def shorten(app, what, name, obj, options, signature, returned):
-    """`Float[Array, 'n d']`, as it is written, for `Float[jaxlib._jax.Array, 'n d']`."""
-    return tuple(text and text.replace("jaxlib._jax.", "") for text in (signature, returned))
+    for long, short in SHORT.items():
+        signature, returned = (text and text.replace(long, short) for text in (signature, returned))
+    return signature, returned
 
 
 def setup(app):
