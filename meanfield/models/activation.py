@@ -22,7 +22,22 @@ def quick_gelu(x: Float[Array, "*n"]) -> Float[Array, "*n"]:
     return x * jax.nn.sigmoid(1.702 * x)
 
 
-# module-level functions, so that equal layers are equal programs and compile once
+def silu(x: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    r"""$x / (1 + e^{-x})$."""
+    return jax.nn.silu(x)
+
+
+def relu(x: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    r"""$\max(x, 0)$."""
+    return jax.nn.relu(x)
+
+
+def tanh(x: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    r"""$\tanh x$."""
+    return jnp.tanh(x)
+
+
+# plain module-level functions: equal layers are equal programs and compile once, and they pickle
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "gelu": gelu,
     "gelu_python": gelu,
@@ -30,8 +45,8 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "gelu_fast": gelu_tanh,
     "gelu_pytorch_tanh": gelu_tanh,
     "quick_gelu": quick_gelu,
-    "relu": jax.nn.relu,
-    "silu": jax.nn.silu,
-    "swish": jax.nn.silu,
-    "tanh": jnp.tanh,
+    "relu": relu,
+    "silu": silu,
+    "swish": silu,
+    "tanh": tanh,
 }

@@ -114,10 +114,18 @@ def _swiglu(reader: Reader, at: str, dim: int, scale: np.ndarray):
     return reader.mlp(into, out, "silu", gate=gate)
 
 
-def _classifier(reader: Reader, dim: int):
-    """The logits of the classes from the class token, or None where the file has no classifier."""
+class Classifier:
+    """The logits of the classes, from the class token alone."""
+
+    def __init__(self, linear: Linear):
+        self.linear = linear
+
+    def __call__(self, states: np.ndarray) -> np.ndarray:
+        return states[0] @ self.linear.weight.T + self.linear.bias
+
+
+def _classifier(reader: Reader, dim: int) -> Classifier | None:
     labels = reader.config.fields.get("id2label")
     if not isinstance(labels, dict) or "classifier.weight" not in reader.checkpoint:
         return None
-    weight, bias = reader.linear("classifier", len(labels), dim)
-    return lambda states: states[0] @ weight.T + bias
+    return Classifier(reader.linear("classifier", len(labels), dim))

@@ -1,5 +1,7 @@
 """Every family computes what its reference implementation computes."""
 
+import pickle
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -85,6 +87,15 @@ def test_lengths_of_different_padding_agree():
     model, ids = mf.models.load(GOLDEN / "llama"), reference("llama")["inputs"]
     full, longer = model.hidden(ids[:64]), model.hidden(ids)  # no padding, and 70 padded to 128
     np.testing.assert_allclose(full, longer[:, :64], atol=1e-5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_models_travel_to_other_processes(family):
+    model, inputs = mf.models.load(GOLDEN / family), reference(family)["inputs"]
+    again = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(again.hidden(inputs), model.hidden(inputs))
+    if model.head is not None:
+        np.testing.assert_array_equal(again.logits(inputs), model.logits(inputs))
 
 
 def test_roberta_gives_padding_tokens_the_padding_position():
