@@ -12,9 +12,11 @@ sys.path.insert(0, str(HERE / "extensions"))
 
 def copy_tutorials() -> None:
     """Tutorials live beside the package; Sphinx reads only below this folder."""
-    target = HERE / "tutorials"
-    shutil.rmtree(target, ignore_errors=True)
-    shutil.copytree(HERE.parent / "tutorials", target, ignore=shutil.ignore_patterns("__*"))
+    source, target = HERE.parent / "tutorials", HERE / "tutorials"
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns("__*"), dirs_exist_ok=True)
+    for path in target.iterdir():
+        if not (source / path.name).exists():
+            path.unlink()
 
 
 copy_tutorials()
