@@ -39,7 +39,10 @@ def real_layer(checkpoint: str, first: int):
 
     def joined(name):
         a, b = (getattr(layer, name) for layer in pair)
-        rows = jnp.concatenate([a, jnp.zeros_like(a)], -1), jnp.concatenate([jnp.zeros_like(b), b], -1)
+        rows = (
+            jnp.concatenate([a, jnp.zeros_like(a)], -1),
+            jnp.concatenate([jnp.zeros_like(b), b], -1),
+        )
         return jnp.concatenate(rows, axis=1)
 
     queries = jnp.concatenate([layer.query_bias for layer in pair], axis=1)

@@ -1,6 +1,6 @@
 """How long the command line and the import take, as whole processes, against a bare interpreter.
 
-    python benchmarks/startup.py [--rounds 9]
+python benchmarks/startup.py [--rounds 9]
 """
 
 import argparse

@@ -8,7 +8,9 @@ from collections.abc import Callable
 import jax
 
 
-def interleaved(contestants: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+def interleaved(
+    contestants: dict[str, Callable[[], object]], rounds: int
+) -> dict[str, list[float]]:
     """Seconds of each contestant in each round, after one round that compiles and warms up."""
     for run in contestants.values():
         jax.block_until_ready(run())

@@ -21,12 +21,12 @@ if TYPE_CHECKING:
         transport as transport,
     )
     from .attention import (
+        MLP as MLP,
         Affine as Affine,
         CausalAttention as CausalAttention,
         Composition as Composition,
         L2Attention as L2Attention,
         LayerNorm as LayerNorm,
-        MLP as MLP,
         MultiheadAttention as MultiheadAttention,
         Residual as Residual,
         RMSNorm as RMSNorm,
@@ -36,11 +36,11 @@ if TYPE_CHECKING:
     )
     from .audits import audit as audit
     from .lipschitz import (
+        RESULTS as RESULTS,
         Bound as Bound,
+        LocalLipschitz as LocalLipschitz,
         lipschitz_bound as lipschitz_bound,
         local_lipschitz as local_lipschitz,
-        LocalLipschitz as LocalLipschitz,
-        RESULTS as RESULTS,
     )
     from .measure import (
         Ball as Ball,
@@ -51,8 +51,8 @@ if TYPE_CHECKING:
         stack as stack,
     )
     from .transport import (
-        conditional_wasserstein as conditional_wasserstein,
         Exact as Exact,
+        conditional_wasserstein as conditional_wasserstein,
         optimal_transport as optimal_transport,
         wasserstein as wasserstein,
     )

@@ -1,4 +1,4 @@
-"""Strict settings for every test: float64, no silent promotion, a seed that is printed on failure."""
+"""Strict settings for every test: float64, and a seed that is printed on failure."""
 
 import os
 import random
