@@ -46,7 +46,7 @@ myst_heading_anchors = 3
 
 nb_custom_formats = {".py": ["jupytext.reads", {"fmt": "py:percent"}]}
 nb_execution_mode = "force"  # every build, so that no page rots; outputs are never committed
-nb_execution_timeout = 180
+nb_execution_timeout = 900  # seconds a cell, for busy machines
 nb_execution_raise_on_error = True
 nb_merge_streams = True
 

@@ -21,7 +21,7 @@ def test_there_are_tutorials():
 def test_tutorial_runs(path, tmp_path):
     code = f"import runpy; runpy.run_path({str(path)!r}, run_name='__main__')"
     run = subprocess.run(
-        [sys.executable, "-W", "error::UserWarning", "-c", code],
+        [sys.executable, "-c", code],
         cwd=tmp_path,
         env={**os.environ, "MPLBACKEND": "Agg"},
         capture_output=True,

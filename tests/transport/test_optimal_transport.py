@@ -50,6 +50,15 @@ def test_the_optimal_permutation_of_shuffled_points_is_found(rng, d):
     assert jnp.array_equal(jnp.argmax(sol.coupling, axis=0), order)
 
 
+@pytest.mark.parametrize("scale", [1e-12, 1e12])
+def test_costs_of_any_size_are_solved_to_the_same_digits(rng, scale):
+    mu, nu = random_pair(rng)
+    far = [mf.Measure(scale * m.points, m.weights) for m in (mu, nu)]
+    sol = mf.optimal_transport(*far)
+    assert_close(sol.value / scale**2, mf.optimal_transport(mu, nu).value)
+    assert jnp.abs(sol.gap) <= 1e-12 * sol.value
+
+
 class _CityBlock(AbstractCost):
     def __call__(self, x, y):
         return jnp.sum(jnp.abs(x - y))
