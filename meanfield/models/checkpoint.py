@@ -56,10 +56,6 @@ class Checkpoint:
         values = upcast(tensor.read(), tensor.entry.dtype).reshape(tensor.shape)
         return values.astype(self.dtype, copy=False)
 
-    def maybe(self, name: str, *shape: int) -> np.ndarray | None:
-        """As `take`, or None where the checkpoint has no such tensor."""
-        return self.take(name, *shape) if name in self.tensors else None
-
     def table(self, name: str, *shape: int) -> Table:
         """As `take`, for a large table of which few rows are needed at a time."""
         return Table(self._find(name, shape), self.dtype)

@@ -46,7 +46,11 @@ class Tensor:
         kind = _STORED[self.entry.dtype]
         if 0 in self.shape:
             return np.zeros(self.shape, kind)
-        return np.memmap(self.path, kind, "r", offset=self.entry.start, shape=self.shape or (1,))
+        try:
+            start, shape = self.entry.start, self.shape or (1,)
+            return np.memmap(self.path, kind, "r", offset=start, shape=shape)
+        except (OSError, ValueError) as error:
+            raise ModelError(f"{self.where} changed while it was read ({error}).") from None
 
     def bad_values(self) -> tuple[int, int]:
         """How many values are not finite, and the flat index of the first (-1 if none)."""

@@ -71,6 +71,10 @@ class Transformer(eqx.Module):
     causal: bool = eqx.field(default=False, static=True)
     ordered: bool = eqx.field(default=False, static=True)
 
+    def __repr__(self) -> str:
+        size = f"{len(self.layers)} layers, d={self.dim}, {self.parameters:,} parameters"
+        return f"Transformer({self.family}, {size}, {self.path.name})"
+
     @property
     def family(self) -> str:
         """The model_type, such as "bert"."""

@@ -176,6 +176,14 @@ def test_pickles_are_never_opened(folder, tmp_path):
     assert not canary.exists()
 
 
+def test_a_file_that_shrinks_after_its_header_was_read_is_refused(folder):
+    path = folder / "model.safetensors"
+    checkpoint = open_checkpoint(folder)
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(ModelError, match="changed while it was read"):
+        checkpoint.take("embeddings.word_embeddings.weight", 64, 16)
+
+
 @settings(
     max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

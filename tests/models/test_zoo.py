@@ -94,6 +94,12 @@ def test_hashes_are_those_of_the_files(name):
         assert hashlib.sha256((model.path / file).read_bytes()).hexdigest() == digest
 
 
+def test_printing_a_model_says_what_it_is():
+    assert repr(mf.models.load("shakespeare-gpt")) == (
+        "Transformer(gpt2, 2 layers, d=64, 108,352 parameters, shakespeare-gpt)"
+    )
+
+
 def test_unknown_names_are_refused():
     with pytest.raises(ValueError, match="shakespeare-gpt, digits-vit; got 'gpt-5'"):
         mf.models.zoo.path("gpt-5")

@@ -6,8 +6,8 @@
 Made with transformers and torch, which neither the package nor its tests need. Each folder holds
 config.json, model.safetensors and reference.npz: the input, what enters each block and what leaves
 the last one, recorded by hooks, and the logits where the model has a head, all computed in float64
-(rotary angles and some softmaxes excepted, which transformers takes in float32). All weights and biases are random
-(norms too), so that a part that is left out or exchanged shows.
+(rotary angles and some softmaxes excepted, which transformers takes in float32). All weights and
+biases are random (norms too), so that a part that is left out or exchanged shows.
 """
 
 import json
