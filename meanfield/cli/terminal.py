@@ -13,6 +13,8 @@ from meanfield.report.text import bounds_line
 
 # Where there is no terminal (a pipe, a log) lines are not wrapped.
 _WIDE = 180
+_NARROW = 120
+_DISPENSABLE = ("radius", "score range", "upper", "Σ heads", "entropy")
 _TEXT_COLUMNS = ("worst head", "worst token", "flag", "fact", "value", "A token", "B token")
 
 
@@ -38,7 +40,10 @@ def show(audit: Audit, *, color: bool = True, written: Sequence[str] = ()) -> No
 
     for line in _about(audit):
         out.print(Text(line, style="dim"))
-    out.print(_table(HEADER, layer_rows(audit), bold="local"))
+    out.print()
+    header, rows = _fitting(HEADER, layer_rows(audit), out.width)
+    out.print(_table(header, rows, bold="local"))
+    out.print()
     out.print(Text(headline(audit)))
     out.print(Text("upper: proved at the same point; " + bounds_line(audit), style="dim"))
     for warning in audit.warnings[:6]:
@@ -51,6 +56,14 @@ def show(audit: Audit, *, color: bool = True, written: Sequence[str] = ()) -> No
         out.print(Text(f"{mark}  {check.expression}  (is {number(check.value)})", style=style))
     end = f"{verdict(audit)} in {audit.run.elapsed:.1f} s"
     out.print(Text(" · ".join([end, *(visible(path) for path in written)])))
+
+
+def _fitting(header: Sequence[str], rows: list[list[str]], width: int):
+    """The whole table, or its main columns on a narrow terminal."""
+    if width >= _NARROW:
+        return header, rows
+    keep = [i for i, name in enumerate(header) if name not in _DISPENSABLE]
+    return [header[i] for i in keep], [[row[i] for i in keep] for row in rows]
 
 
 def _about(audit: Audit) -> Iterator[str]:

@@ -151,4 +151,7 @@ def bounds_line(audit: Audit) -> str:
 
 
 def _span(logs: list[float]) -> str:
-    return f"{power(min(logs))} to {power(max(logs))}" if logs else MISSING
+    if not logs:
+        return MISSING
+    low, high = power(min(logs)), power(max(logs))
+    return low if low == high else f"{low} to {high}"
