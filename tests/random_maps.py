@@ -136,7 +136,7 @@ def affine(key):
 def block(key):
     """A pre-norm transformer block: two residual steps, attention and perceptron."""
     keys = jr.split(key, 4)
-    attend = Composition([layer_norm(keys[0]), multihead(keys[1])])
+    attend = Composition([layer_norm(keys[0]), self_attention(keys[1])])
     think = Composition([rms_norm(keys[2]), mlp(keys[3])])
     return Composition([Residual(attend), Residual(think)])
 

@@ -23,6 +23,11 @@ pytestmark = pytest.mark.slow
 every_kind = pytest.mark.parametrize("kind", KINDS)
 
 
+def fast_to_compile(one):
+    """The map of a batch of keys: most of the time here goes into compiling, so less of that."""
+    return jax.jit(jax.vmap(one), compiler_options={"xla_backend_optimization_level": 0})
+
+
 @functools.cache
 def drawn(kind, seed):
     """For each draw: the solution, the exact smooth and split constants, and |J t|, |D t|, |t|
@@ -34,7 +39,7 @@ def drawn(kind, seed):
         return found, mu.masses, *dense_matrices(f, mu)
 
     keys = jr.split(jr.key(seed), DRAWS)
-    found, masses, J, query = eqx.filter_jit(eqx.filter_vmap(one))(keys)
+    found, masses, J, query = fast_to_compile(one)(keys)
     exact = [exact_constants(*draw) for draw in zip(J, query, masses, strict=True)]
     flat = found.tangent.reshape(DRAWS, masses[0].size, -1)
     images = [jnp.einsum("bnemd,bmd->bne", matrix, flat) for matrix in (J, query)]
@@ -84,14 +89,14 @@ def test_shares_are_a_probability_and_the_worst_atom_has_most(kind, seed):
     np.testing.assert_array_equal(found.atom, np.argmax(shares, axis=1))
 
 
-@pytest.mark.parametrize("kind", ["self-attention", "causal-window", "composition"])
+@pytest.mark.parametrize("kind", ["self-attention", "causal-window"])
 def test_float32_agrees_with_float64(kind, seed):
     def one(key):
         f, mu = random_pair(kind, key)
         single = jax.tree.map(lambda x: x.astype(jnp.float32) if eqx.is_array(x) else x, (f, mu))
         return mf.local_lipschitz(*single, key=key, upper=False, throw=False)
 
-    found = eqx.filter_jit(eqx.filter_vmap(one))(jr.split(jr.key(seed), DRAWS))
+    found = fast_to_compile(one)(jr.split(jr.key(seed), DRAWS))
     _, exact, _ = drawn(kind, seed)
     assert found.value.dtype == jnp.float32
     np.testing.assert_allclose(found.value, exact.max(axis=0), rtol=1e-4)
