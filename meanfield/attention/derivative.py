@@ -101,8 +101,7 @@ class AttentionDerivative(eqx.Module):
     def split_transpose(self, w: Float[Array, "*n e"]) -> Moves:
         """(D_i^T w_i)_i."""
         dq, _, _ = self._backward(self._pull_output(w), context=False)
-        zeros = jnp.zeros_like(self.attending.keys), jnp.zeros_like(self.attending.values)
-        return self._pull_features(dq, *zeros)
+        return self._pull_features(dq, None, None)
 
     def _output(self, mixed: Float[Array, "heads n v"]) -> Array:
         return self.move_output(mixed).reshape(self.outputs.shape)
@@ -112,7 +111,9 @@ class AttentionDerivative(eqx.Module):
         mixed = jax.ShapeDtypeStruct((heads, m, self.attending.values.shape[-1]), w.dtype)
         return jax.linear_transpose(self.move_output, mixed)(w.reshape(m, -1))[0]
 
-    def _pull_features(self, dq: Array, dk: Array, dv: Array) -> Moves:
+    def _pull_features(self, dq: Array, dk: Array | None, dv: Array | None) -> Moves:
+        dk = jnp.zeros_like(self.attending.keys) if dk is None else dk
+        dv = jnp.zeros_like(self.attending.values) if dv is None else dv
         return jax.linear_transpose(self.move_features, self.points)((dq, dk, dv))[0]
 
     def _rows(self, positions: Array | None) -> Rows:
@@ -140,7 +141,7 @@ class AttentionDerivative(eqx.Module):
             return block(None, seen.queries, dq, self.kept)
         queries, positions = seen.blocked(seen.queries, seen.query_positions)
         dqs, _ = seen.blocked(dq, None)
-        out = jax.lax.map(lambda b: block(*b, None), (positions, queries, dqs))
+        out = jax.lax.map(lambda b: block(b[0], b[1], b[2], None), (positions, queries, dqs))
         return unblocked(out, seen.shape[1])
 
     def _backward(self, g: Array, context: bool) -> tuple[Array, Array | None, Array | None]:
@@ -163,7 +164,7 @@ class AttentionDerivative(eqx.Module):
         gs, _ = seen.blocked(g, None)
 
         def step(sums, b):
-            dq, dk, dv = block(*b, None)
+            dq, dk, dv = block(b[0], b[1], b[2], None)
             return jax.tree.map(jnp.add, sums, (dk, dv)), dq
 
         start = (jnp.zeros_like(seen.keys), jnp.zeros_like(seen.values))
