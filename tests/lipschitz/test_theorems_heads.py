@@ -15,7 +15,7 @@ from meanfield.attention import LinearBias, RelativeBias, RMSNorm, Rotary
 from meanfield.lipschitz import lipschitz_bounds
 
 
-DRAWS = 60
+DRAWS = 40
 HEADS, GROUPS, K, D, E = 4, 2, 2, 4, 3
 RADIUS = 1.2
 BALL = mf.Ball(RADIUS)
@@ -146,9 +146,9 @@ def test_masked_attention_that_averages_has_the_norm_of_the_cesaro_operator():
     assert bound.theorem == "meanfield:masked-hardy"
     norms = [
         np.linalg.norm(np.tril(np.ones((n, n))) / np.arange(1, n + 1)[:, None], 2)
-        for n in (10, 100, 1000)
+        for n in (10, 100)
     ]
-    assert np.round(norms, 3).tolist() == [1.41, 1.63, 1.748]
+    assert np.round(norms, 3).tolist() == [1.41, 1.63]
     for p in (1.5, 3.0, 10.0):
         assert mf.lipschitz_bound(f, mf.Ball(1.0), p=p).value == pytest.approx(p / (p - 1))
 
@@ -228,7 +228,7 @@ def test_another_choice_than_softmax_is_refused():
         def weigh(self, scores, log_mass, visible=None):
             return scores
 
-        def respond(self, shares, dscores):
+        def response(self, shares, dscores):
             return dscores
 
     f = mf.SelfAttention(jnp.eye(2), jnp.eye(2), choice=Other())
