@@ -74,7 +74,7 @@ def local_lipschitz(
     *,
     key: PRNGKeyArray,
     splitting: bool = True,
-    rtol: float = 1e-4,
+    rtol: float | Float[Array, ""] = 1e-4,
     max_steps: int = 1000,
     upper: bool = True,
     throw: bool = True,
@@ -101,7 +101,8 @@ def local_lipschitz(
     Raises:
       RuntimeError: the search did not converge, or a number is not finite (with `throw`).
     """
-    solution = _local_lipschitz(f, mu, key, splitting, rtol, max_steps, upper)
+    tolerance = jnp.asarray(rtol, mu.points.dtype)  # an array, so that no value compiles anew
+    solution = _local_lipschitz(f, mu, key, splitting, tolerance, max_steps, upper)
     if throw:
         solution = solution.result.error_if(solution, solution.result != RESULTS.successful)
     return solution

@@ -67,7 +67,7 @@ def top_singular(
     transpose: Callable[[Float[Array, "blocks rows"]], Vectors],
     start: Vectors,
     *,
-    rtol: float = 1e-4,
+    rtol: float | Float[Array, ""] = 1e-4,
     max_steps: int = 500,
     capacity: int = 32,
     stride: int = 1,
@@ -86,7 +86,7 @@ def top_singular(
     References: {cite}`golub1965`; one-sided reorthogonalisation as in {cite}`simon2000`.
     """
     capacity = min(capacity, start.shape[1], max_steps)
-    rtol = max(rtol, 20 * float(jnp.finfo(start.dtype).eps))
+    rtol = jnp.maximum(rtol, 20 * jnp.finfo(start.dtype).eps).astype(start.dtype)
 
     def unfinished(ritz: _Ritz) -> Bool[Array, ""]:
         return (ritz.steps < max_steps) & ~_settled(ritz, rtol)
@@ -102,7 +102,7 @@ def top_singular(
     return SingularTriplet(value, unit, ritz.residual, ritz.steps + 1, _settled(ritz, rtol))
 
 
-def _settled(ritz: _Ritz, rtol: float) -> Bool[Array, ""]:
+def _settled(ritz: _Ritz, rtol: Float[Array, ""]) -> Bool[Array, ""]:
     """Whether the largest value is known: its own residual small, no other block in reach."""
     best = jnp.argmax(ritz.value)
     slack = rtol * ritz.value[best]
