@@ -50,6 +50,13 @@ def test_fibres_are_compared_by_pot(rng, p):
     assert_close(mf.conditional_wasserstein(mu, nu, p), (mu.base @ powers) ** (1 / p))
 
 
+@problems
+def test_the_mass_of_fibres_counts(rng, problem):
+    mu, nu = problem(rng)
+    half = [mf.ConditionalMeasure(m.points, 0.25 * m.weights, m.base) for m in (mu, nu)]
+    assert_close(mf.conditional_wasserstein(*half), mf.conditional_wasserstein(mu, nu) / 2)
+
+
 def test_fibres_of_two_equal_atoms_are_the_sequence(rng):
     mu, nu = sequences(rng)
     assert_close(mf.conditional_wasserstein(mu.split(2), nu), mf.conditional_wasserstein(mu, nu))
