@@ -103,4 +103,5 @@ def _visible(head: AbstractInContextMap, mu: Measure | ConditionalMeasure) -> Bo
     pairs = present[:, None] & present[None, :]
     if not isinstance(head, CausalAttention):
         return pairs
+    assert isinstance(mu, ConditionalMeasure)  # causal attention takes nothing else
     return pairs & head.mask(mu.positions, mu.positions)

@@ -5,7 +5,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, wait
 from datetime import UTC, datetime
 from typing import Any
@@ -88,7 +88,7 @@ def _loaded(model: Any):
     if isinstance(model, (str, os.PathLike)):
         from meanfield.models import load
 
-        return load(model)
+        return load(os.fspath(model))
     return model
 
 
@@ -141,14 +141,16 @@ def _compute(
         results.close()
 
 
-def _here(tasks: Sequence[AuditTask], deadline: Deadline) -> Iterator[dict]:
+def _here(tasks: Sequence[AuditTask], deadline: Deadline) -> Generator[dict, None, None]:
     for task in tasks:
         if deadline.passed:
             return
         yield run_task(task)
 
 
-def _away(tasks: Sequence[AuditTask], executor: Executor, deadline: Deadline) -> Iterator[dict]:
+def _away(
+    tasks: Sequence[AuditTask], executor: Executor, deadline: Deadline
+) -> Generator[dict, None, None]:
     waiting = {executor.submit(run_task, task) for task in tasks}
     try:
         while waiting and not deadline.passed:

@@ -1,6 +1,5 @@
 """A task, and the bench on which its row is measured: what all measurements of a row share."""
 
-import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -51,10 +50,6 @@ class Bench:
     def steps(self) -> tuple[float, int]:
         """The tolerance and the limit of the Lanczos searches."""
         return self.task.settings.rtol, self.task.settings.max_steps
-
-    def beside(self) -> "Bench":
-        """The same bench with warnings of its own, for another thread."""
-        return dataclasses.replace(self, warnings=[])
 
     def warn(self, code: str, message: str) -> None:
         """Notes what is missing from this row."""

@@ -8,6 +8,7 @@ import tempfile
 import types
 import typing
 from pathlib import Path
+from typing import Any
 
 from .record import SCHEMA, Audit
 
@@ -16,7 +17,7 @@ class RecordError(ValueError):
     """A file that is not an audit this version can read."""
 
 
-def plain(value):
+def plain(value: Any) -> Any:
     """Dataclasses, tuples and dicts as JSON values; a number that is not finite is refused."""
     if dataclasses.is_dataclass(value):
         return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
@@ -29,7 +30,7 @@ def plain(value):
     return value
 
 
-def restore(kind, value):
+def restore(kind: Any, value: Any) -> Any:
     """The inverse of `plain` for the annotation `kind`."""
     if dataclasses.is_dataclass(kind):
         hints = typing.get_type_hints(kind)

@@ -43,7 +43,7 @@ def jumps(curves: Sequence[Curve], factor: float) -> tuple[Jump, ...]:
 
 def residual_interval(curve: Curve) -> tuple[float, float] | None:
     """Student's 95 % interval of the slope; None with fewer than three points."""
-    from scipy.stats import t
+    from scipy.special import stdtrit  # Student quantiles, without the weight of scipy.stats
 
     lengths, constants = curve
     count = len(lengths)
@@ -53,7 +53,7 @@ def residual_interval(curve: Curve) -> tuple[float, float] | None:
     y = np.log(constants) - np.mean(np.log(constants))
     exponent = float(x @ y / (x @ x))
     spread = np.sum((y - exponent * x) ** 2) / (count - 2)
-    half = float(t.ppf(0.975, count - 2) * np.sqrt(spread / (x @ x)))
+    half = float(stdtrit(count - 2, 0.975) * np.sqrt(spread / (x @ x)))
     return exponent - half, exponent + half
 
 

@@ -1,41 +1,29 @@
 """One row of an audit: an independent, picklable task with an idempotent result."""
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import numpy as np
 
-from .bench import AuditTask as AuditTask, Bench, set_up
+from .bench import AuditTask, Bench, set_up
 from .document import plain
 from .heads import head_rows
-from .record import Head, Row
+from .record import Row
 from .sensitivity import global_bounds, growth_curve, local_constant, worst_tokens
 
 
 def run_task(task: AuditTask) -> dict:
     """The row of a task as JSON values: the same task gives the same row, whoever runs it."""
     with jax.enable_x64(task.settings.dtype == "f64"):
-        bench = set_up(task)
-        # compiling is most of a short audit: heads and layer are compiled side by side
-        with ThreadPoolExecutor(1) as thread:
-            beside = bench.beside()
-            heads = thread.submit(_in_precision, beside, head_rows)
-            return plain(_row(bench, lambda: (heads.result(), beside)))
+        return plain(_row(set_up(task)))
 
 
-def _in_precision(bench: Bench, measure: Callable[[Bench], tuple[Head, ...]]) -> tuple[Head, ...]:
-    # the precision of JAX belongs to a thread
-    with jax.enable_x64(bench.task.settings.dtype == "f64"):
-        return measure(bench)
-
-
-def _row(bench: Bench, wait: Callable[[], tuple[tuple[Head, ...], Bench]]) -> Row:
+def _row(bench: Bench) -> Row:
     task, metrics = bench.task, bench.task.settings.metrics
     local, shares = local_constant(bench)
     curve = growth_curve(bench, local.value) if "growth" in metrics else ((), ())
     bounds = global_bounds(bench, bench.attention) if "bounds" in metrics else None
-    heads, beside = wait()
+    heads = head_rows(bench)
     return Row(
         input=task.input,
         layer=task.layer,
@@ -51,7 +39,7 @@ def _row(bench: Bench, wait: Callable[[], tuple[tuple[Head, ...], Bench]]) -> Ro
         shares=shares,
         lengths=curve[0],
         constants=curve[1],
-        warnings=(*bench.warnings, *beside.warnings),
+        warnings=tuple(bench.warnings),
     )
 
 

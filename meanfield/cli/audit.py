@@ -73,6 +73,7 @@ def audit(
 
     With no argument it audits the small character GPT that ships with meanfield.
     """
+    _choose(device)
     from . import outputs
     from .terminal import progress, show
 
@@ -95,7 +96,6 @@ def audit(
     folder = None if to_stdout else Path(out)
     if folder is not None:
         outputs.check_folder(folder, force=force, resume=resume)
-    _choose(device)
     with progress(wanted=not (no_progress or quiet)) as report:
         again = {"folder": folder, "resume": resume, "force": force}
         result = _run(model, inputs, settings, seed=seed, report=report, **again)
@@ -160,10 +160,12 @@ def _gather(model: str, text, tokens, images) -> dict[str, Any]:
 
 
 def _choose(device: str | None) -> None:
+    """The device of JAX, and one BLAS thread: the matrices of heads are too small for more."""
     if device not in (None, "cpu", "gpu"):
         raise UsageError(f"--device is cpu or gpu; got {device!r}.")
     if device is not None:
         os.environ["JAX_PLATFORMS"] = {"cpu": "cpu", "gpu": "cuda"}[device]
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when numpy is first imported
 
 
 def _run(model: str, inputs, settings, *, seed, folder: Path | None, resume, force, report):

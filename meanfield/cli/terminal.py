@@ -14,6 +14,7 @@ from meanfield.report.text import bounds_line
 # Where there is no terminal (a pipe, a log) lines are not wrapped.
 _WIDE = 180
 _NARROW = 120
+_WRAPPED = ("flag", "value")
 _DISPENSABLE = ("radius", "score range", "upper", "Σ heads", "entropy")
 _TEXT_COLUMNS = ("worst head", "worst token", "flag", "fact", "value", "A token", "B token")
 
@@ -100,7 +101,7 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]], *, bold: str | 
         if not empty[i]:
             side = "left" if name in _TEXT_COLUMNS else "right"
             style = "bold" if name == bold else "yellow" if name == "flag" else ""
-            table.add_column(Text(name), justify=side, style=style, overflow="fold")
+            table.add_column(Text(name), justify=side, style=style, no_wrap=name not in _WRAPPED)
     for row in rows:
         table.add_row(*(Text(cell) for i, cell in enumerate(row) if not empty[i]))
     return table

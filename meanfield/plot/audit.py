@@ -20,7 +20,8 @@ def layers(audit: Audit, ax: "Axes | None" = None) -> "Axes":
     for layer in audit.layers:
         if layer.local.value is None:
             continue
-        ax.plot([layer.layer] * 2, [layer.least, layer.local.value], color=heat(0.45), lw=4)
+        span = [layer.least or 0.0, layer.local.value]
+        ax.plot([layer.layer] * 2, span, color=heat(0.45), lw=4)
         ax.plot(layer.layer, layer.local.value, "o", color=heat(0.85), ms=7)
         if layer.local.split is not None:
             ax.plot(layer.layer, layer.local.split, "_", color=ACCENT, ms=12, mew=2)
