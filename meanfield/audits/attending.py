@@ -1,5 +1,6 @@
 """What each head looks at: entropy, largest attention, attention sink, range of scores."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -36,9 +37,8 @@ class HeadStack:
     count: int
 
 
-def stack_heads(attention: AbstractInContextMap) -> HeadStack:
+def stack_heads(heads: Sequence[AbstractInContextMap]) -> HeadStack:
     """The heads of an attention, stacked."""
-    heads = attention.heads  # pyright: ignore[reportAttributeAccessIssue]
     split = [eqx.partition(head, lambda leaf: hasattr(leaf, "dtype")) for head in heads]
     arrays = jax.tree.map(
         lambda *leaves: jnp.asarray(np.stack(leaves)), *[arrays for arrays, _ in split]

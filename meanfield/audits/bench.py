@@ -1,11 +1,13 @@
 """A task, and the bench on which its row is measured: what all measurements of a row share."""
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from .constants import bucket
 from .contexts import attention_of, contexts
@@ -50,6 +52,13 @@ class Bench:
     def steps(self) -> tuple[float, int]:
         """The tolerance and the limit of the Lanczos searches."""
         return self.task.settings.rtol, self.task.settings.max_steps
+
+    @functools.cached_property
+    def radius(self) -> float:
+        """The largest norm of a token, on the host: nothing to compile."""
+        atoms = self.mu.atoms
+        norms = np.linalg.norm(np.asarray(atoms.points), axis=-1)
+        return float(np.max(norms, where=np.asarray(atoms.weights) > 0, initial=0.0))
 
     def warn(self, code: str, message: str) -> None:
         """Notes what is missing from this row."""

@@ -13,7 +13,8 @@ from .sensitivity import global_bounds
 
 def head_rows(bench: Bench) -> tuple[Head, ...]:
     """Constants, entropy, scores and bounds of every head."""
-    stack = stack_heads(bench.attention)
+    heads = bench.attention.heads
+    stack = stack_heads(heads)
     metrics = bench.task.settings.metrics
     constants = facts = None
     if "heads" in metrics:
@@ -24,7 +25,7 @@ def head_rows(bench: Bench) -> tuple[Head, ...]:
         facts = bench.attempt("entropy", lambda: _facts(bench, stack), None)
     bounds = [None] * stack.count
     if "bounds" in metrics and "heads" in metrics:
-        bounds = [global_bounds(bench, head) for head in bench.attention.heads]
+        bounds = [global_bounds(bench, head) for head in heads]
     return tuple(_head(h, constants, facts, bounds[h]) for h in range(stack.count))
 
 

@@ -59,7 +59,7 @@ def _prefix(bench: Bench, length: int) -> float | None:
 
 def global_bounds(bench: Bench, f: Any) -> Bounds:
     """The proved bounds of a layer or a head on the ball of the observed radius."""
-    ball, n = Ball(float(bench.mu.radius)), len(bench.task.window.tokens)
+    ball, n = Ball(bench.radius), len(bench.task.window.tokens)
     return Bounds(
         radius=float(ball.radius),
         tokens=_bound(bench, f, ball, p=2.0, n=n),

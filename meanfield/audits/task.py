@@ -29,7 +29,7 @@ def _row(bench: Bench) -> Row:
         layer=task.layer,
         tokens=len(task.window.tokens),
         atoms=int(np.sum(np.asarray(bench.mu.atoms.present))),
-        radius=float(bench.mu.radius),
+        radius=bench.radius,
         score_min=_extreme(min, [head.score_min for head in heads]),
         score_max=_extreme(max, [head.score_max for head in heads]),
         local=local,

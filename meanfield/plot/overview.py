@@ -13,7 +13,8 @@ def overview_png(audit: Audit) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(12, 8), layout="constrained")
+    figure = Figure(figsize=(12, 8))
+    figure.subplots_adjust(0.06, 0.07, 0.98, 0.98, wspace=0.16, hspace=0.2)  # faster than a layout
     FigureCanvasAgg(figure)
     axes = figure.subplots(2, 2)
     for draw, ax in zip((layers, heads, growth, worst_tokens), axes.flat, strict=True):

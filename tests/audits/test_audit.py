@@ -73,7 +73,7 @@ def test_the_causal_entropy_counts_what_each_query_sees():
     model = toy(causal=True)
     ids = np.append(model.tokenize(TEXT)[:31], model.tokenize(TEXT)[-1])
     mu, attention = model.contexts(ids)[0], model.layers[0].attention
-    stack = stack_heads(attention)
+    stack = stack_heads(attention.heads)
     found = head_facts(stack.arrays, stack.rest, mu.pad(40), jnp.asarray(32.0))
     shares = np.asarray(attention.weights(mu))[0][1:]
     seen = np.arange(2, 33)
