@@ -153,13 +153,15 @@ class AttentionDerivative(eqx.Module):
             pulled = rows.answer * (g @ v.T - level)
             if not context:
                 return pulled @ k, None, None
-            return pulled @ k, pulled.T @ q, rows.shares.T @ g
+            # (k, n) rather than (n, k): the n x n matrix is then read along its rows
+            return pulled @ k, q.T @ pulled, g.T @ rows.shares
 
         def block(positions, q, g, kept):
             return self._rows(positions).over_heads(one, q, g, kept, seen.keys, seen.values)
 
         if self.kept is not None:
-            return block(None, seen.queries, g, self.kept)
+            dq, dk, dv = block(None, seen.queries, g, self.kept)
+            return dq, _turned(dk), _turned(dv)
         queries, positions = seen.blocked(seen.queries, seen.query_positions)
         gs, _ = seen.blocked(g, None)
 
@@ -167,7 +169,12 @@ class AttentionDerivative(eqx.Module):
             dq, dk, dv = block(b[0], b[1], b[2], None)
             return jax.tree.map(jnp.add, sums, (dk, dv)), dq
 
-        start = (jnp.zeros_like(seen.keys), jnp.zeros_like(seen.values))
+        start = (_turned(jnp.zeros_like(seen.keys)), _turned(jnp.zeros_like(seen.values)))
         start = start if context else (None, None)
         (dk, dv), dq = jax.lax.scan(step, start, (positions, queries, gs))
-        return unblocked(dq, seen.shape[1]), dk, dv
+        return unblocked(dq, seen.shape[1]), _turned(dk), _turned(dv)
+
+
+def _turned(x: Array | None) -> Array | None:
+    """Each head's matrix transposed."""
+    return None if x is None else x.swapaxes(1, 2)
