@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         LocalLipschitz as LocalLipschitz,
         lipschitz_bound as lipschitz_bound,
         local_lipschitz as local_lipschitz,
+        worst_measure as worst_measure,
     )
     from .measure import (
         Ball as Ball,
@@ -63,7 +64,7 @@ _HOMES = {
     "attention": "Affine CausalAttention Composition L2Attention LayerNorm MLP MultiheadAttention "
     "Residual RMSNorm Rotary SelfAttention Softmax",
     "audits": "audit",
-    "lipschitz": "Bound lipschitz_bound local_lipschitz LocalLipschitz RESULTS",
+    "lipschitz": "Bound lipschitz_bound local_lipschitz LocalLipschitz RESULTS worst_measure",
     "measure": "Ball ConditionalMeasure LayerNormRange Measure Sphere stack",
     "transport": "conditional_wasserstein Exact optimal_transport wasserstein",
     "models": "",
