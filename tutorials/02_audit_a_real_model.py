@@ -56,12 +56,12 @@ print(solution)
 # %% [markdown]
 # ## The whole model
 #
-# `mf.audit` does this for all layers, all heads and several windows of the text. It adds how the
+# `mf.audit` does this for all layers and heads, on one or several windows of the text. It adds how the
 # constant grows with the number of tokens, what each head looks at, and bounds that are proved for
 # every input of the same size. The same run is one line of the command line: `meanfield audit`.
 
 # %%
-settings = mf.audits.AuditSettings(max_tokens=64, overflow="window", windows=3)
+settings = mf.audits.AuditSettings(max_tokens=64, overflow="window", windows=1 if minilm else 3)
 audit = mf.audit(model, {"sample": text}, key=key, settings=settings)
 print(audit)
 
@@ -74,7 +74,7 @@ for cells in [mf.report.table.HEADER, *mf.report.table.layer_rows(audit)]:
     print(" | ".join(f"{cell:>12}" for cell in cells[:9]))
 
 # %% [markdown]
-# Bounds that hold on a whole ball of inputs are true and of no use here: in base ten they have the
+# Bounds that hold on a whole ball of inputs are true and of no use here: they have the
 # following number of digits, for texts of as many tokens and for any measure.
 
 # %%
