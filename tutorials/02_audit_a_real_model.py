@@ -56,9 +56,9 @@ print(solution)
 # %% [markdown]
 # ## The whole model
 #
-# `mf.audit` does this for all layers and heads, on one or several windows of the text. It adds how the
-# constant grows with the number of tokens, what each head looks at, and bounds that are proved for
-# every input of the same size. The same run is one line of the command line: `meanfield audit`.
+# `mf.audit` does this for all layers and heads, on one or several windows of the text. It adds how
+# the constant grows with the number of tokens, what each head looks at, and bounds that are proved
+# for every input of the same size. The same run is one line of the command line: `meanfield audit`.
 
 # %%
 settings = mf.audits.AuditSettings(max_tokens=64, overflow="window", windows=1 if minilm else 3)
@@ -75,7 +75,7 @@ for cells in [mf.report.table.HEADER, *mf.report.table.layer_rows(audit)]:
 
 # %% [markdown]
 # Bounds that hold on a whole ball of inputs are true and of no use here: they have the
-# following number of digits, for texts of as many tokens and for any measure.
+# following sizes, for texts of as many tokens and for any measure.
 
 # %%
 for layer in audit.layers:
