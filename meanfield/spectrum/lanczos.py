@@ -5,7 +5,8 @@ upper bidiagonal B_k with A V_k = U_k B_k and A^T U_k = V_k B_k^T + beta_k v_{k+
 singular triplet (sigma, p, q) of B_k gives the vectors V_k q, U_k p, for which
 
 - |A V_k q| = sigma: a lower bound on the norm of A, whatever the rounding of the search;
-- |A^T U_k p - sigma V_k q| = beta_k |p_k|: the residual; some singular value of A lies that near.
+- |A^T U_k p - sigma V_k q|: the residual, beta_k |p_k| if (sigma, p, q) is exact, and else with
+  |B_k^T p - sigma q| besides; some singular value of A lies that near.
 
 Many maps at once (the blocks of a block-diagonal map) run in lockstep: vectors have shape
 (blocks, size), and the search ends when the largest block is known.
@@ -178,12 +179,36 @@ def _best_pair(state: _Bidiagonal, steps: Int[Array, ""]) -> _Ritz:
     inside = jnp.arange(1, capacity) < state.count
     above = jnp.where(inside, state.beta[:, :-1], 0)
     matrix = jax.vmap(jnp.diag)(state.alpha) + jax.vmap(lambda b: jnp.diag(b, 1))(above)
-    # one at a time: LAPACK calls on a batch wait for each other's threads in jaxlib 0.10.2, and two
-    # of them at once (smooth and split part, or two Python threads) wait for ever
-    left, values, right = jax.lax.map(jnp.linalg.svd, matrix)
+    right = _top_right_vector(matrix)
+    left, value = _normalise(jnp.einsum("bij,bj->bi", matrix, right, precision="highest"))
+    back = jnp.einsum("bij,bi->bj", matrix, left, precision="highest")
     last = state.count - 1
-    residual = state.beta[:, last] * jnp.abs(left[:, last, 0])
-    return _Ritz(values[:, 0], residual, right[:, 0], steps)
+    outside = state.beta[:, last] * left[:, last]
+    residual = jnp.hypot(jnp.linalg.norm(back - value[:, None] * right, axis=-1), outside)
+    return _Ritz(value, residual, right, steps)
+
+
+def _top_right_vector(matrix: Float[Array, "blocks c c"]) -> Float[Array, "blocks c"]:
+    """The top right singular vector of small matrices, by squaring B^T B until it has rank one.
+
+    As many squarings as the precision has bits tell apart what it can tell apart. LAPACK is not
+    called: two batched decompositions at once can block the threads of XLA on a small machine.
+    """
+    tiny = jnp.finfo(matrix.dtype).tiny
+
+    def scaled(x):
+        return x / jnp.maximum(jnp.max(jnp.abs(x), axis=(1, 2), keepdims=True), tiny)
+
+    def square(_, x):
+        return scaled(jnp.einsum("bij,bjk->bik", x, x, precision="highest"))
+
+    matrix = scaled(matrix)
+    gram = scaled(jnp.einsum("bij,bik->bjk", matrix, matrix, precision="highest"))
+    power = jax.lax.fori_loop(0, jnp.finfo(gram.dtype).nmant, square, gram)
+    best = jnp.argmax(jnp.diagonal(power, axis1=1, axis2=2), axis=1)
+    column = jnp.take_along_axis(power, best[:, None, None], axis=2)[..., 0]
+    first = jnp.zeros_like(column).at[:, 0].set(1)  # a zero matrix: any vector will do
+    return _normalise(jnp.where(jnp.any(column != 0, axis=1, keepdims=True), column, first))[0]
 
 
 def _normalise(x: Vectors, floor: Float[Array, " blocks"] | float = 0.0):
