@@ -3,8 +3,14 @@
 import os
 import random
 
-import jax
-import pytest
+
+# before JAX and NumPy load: small programs are compiled quickly rather than well, and small
+# matrices are not shared among threads that wait for each other
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import jax  # noqa: E402
+import pytest  # noqa: E402
 
 
 jax.config.update("jax_enable_x64", os.environ.get("MEANFIELD_TEST_X64", "1") == "1")
