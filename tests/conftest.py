@@ -9,8 +9,8 @@ import random
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-import jax  # noqa: E402
-import pytest  # noqa: E402
+import jax
+import pytest
 
 
 jax.config.update("jax_enable_x64", os.environ.get("MEANFIELD_TEST_X64", "1") == "1")
