@@ -110,14 +110,14 @@ def local_lipschitz(
 
 @eqx.filter_jit
 def _local_lipschitz(f, mu, key, splitting, rtol, max_steps, upper) -> LocalLipschitz:
-    smooth_key, split_key = jr.split(key)
     derivative = jacobian(f, mu)
-    moved, move = _smooth_part(derivative, mu, smooth_key, rtol, max_steps)
+    first, second = jr.normal(key, (2, *mu.points.shape), mu.points.dtype)
+    moved, move = _smooth_part(derivative, mu, first, rtol, max_steps)
     parts, fields = [moved.value[0]], [move]
     residuals, converged, steps = [moved.residual[0]], moved.converged, [moved.steps]
     split_atom = jnp.asarray(0)
     if splitting:
-        split, split_atom, field = _split_part(derivative, mu, split_key, rtol, max_steps)
+        split, split_atom, field = _split_part(derivative, mu, second, rtol, max_steps)
         parts.append(split.value[split_atom])
         fields.append(field)
         residuals.append(split.residual[split_atom])
@@ -147,7 +147,7 @@ def _local_lipschitz(f, mu, key, splitting, rtol, max_steps, upper) -> LocalLips
     )
 
 
-def _smooth_part(derivative, mu, key, rtol, max_steps) -> tuple[SingularTriplet, Array]:
+def _smooth_part(derivative, mu, start, rtol, max_steps) -> tuple[SingularTriplet, Array]:
     """The top singular triplet of M^{1/2} J M^{-1/2}, and its tangent M^{-1/2} z."""
     points, outputs = derivative.points, derivative.outputs
     root, inverse = _root_masses(mu)
@@ -159,14 +159,14 @@ def _smooth_part(derivative, mu, key, rtol, max_steps) -> tuple[SingularTriplet,
         pulled = derivative.smooth_transpose(root * w.reshape(outputs.shape))
         return (inverse * pulled).reshape(1, -1)
 
-    start = jnp.where(root > 0, jr.normal(key, points.shape, points.dtype), 0).reshape(1, -1)
+    start = jnp.where(root > 0, start, 0).reshape(1, -1)
     found = top_singular(
         matvec, transpose, start, rtol=rtol, max_steps=max_steps, capacity=_capacity(start, 32)
     )
     return found, inverse * found.vector.reshape(points.shape)
 
 
-def _split_part(derivative, mu, key, rtol, max_steps) -> tuple[SingularTriplet, Array, Array]:
+def _split_part(derivative, mu, start, rtol, max_steps) -> tuple[SingularTriplet, Array, Array]:
     """The top singular triplets of the D_i, the best atom, and its direction as a tangent."""
     points, outputs = derivative.points, derivative.outputs
     root, inverse = _root_masses(mu)
@@ -180,7 +180,7 @@ def _split_part(derivative, mu, key, rtol, max_steps) -> tuple[SingularTriplet, 
         pulled = derivative.split_transpose(present * w.reshape(outputs.shape))
         return (present * pulled).reshape(-1, points.shape[-1])
 
-    start = (present * jr.normal(key, points.shape, points.dtype)).reshape(-1, points.shape[-1])
+    start = (present * start).reshape(-1, points.shape[-1])
     capacity = _capacity(start, 12)  # many small blocks: short searches, looked at now and then
     found = top_singular(
         matvec, transpose, start, rtol=rtol, max_steps=max_steps, capacity=capacity, stride=3
