@@ -17,6 +17,8 @@ from jaxtyping import Array, Float
 from meanfield.attention import AbstractAttention, L2Attention, MultiheadAttention, SelfAttention
 from meanfield.measure import Measure
 
+from .powers import operator_norm
+
 
 class Factors(eqx.Module):
     """What `upper_at` needs to know of each head.
@@ -55,7 +57,7 @@ def _(f: L2Attention, atoms: Measure, positions: Array | None) -> Factors:
     q = jnp.einsum("hkd,nd->hnk", f.query_proj, atoms.points)
     k = jnp.einsum("hkd,nd->hnk", f.key_proj, atoms.points)
     apart = jnp.linalg.norm(q[:, :, None] - k[:, None], axis=-1)
-    key_norm = jnp.linalg.norm(f.key_proj, 2, axis=(1, 2))
+    key_norm = operator_norm(f.key_proj, squarings=5)
     reach = 2 * f.sharpness * key_norm[:, None, None] * apart
     query = 2 * f.sharpness * jnp.pad(f.query_proj, ((0, 0), (0, 1), (0, 0)))
     return Factors(query, None, reach, False, f.value_proj, f.output_proj)
@@ -70,7 +72,7 @@ def _(f: MultiheadAttention, atoms: Measure, positions: Array | None) -> Factors
         reach = jnp.linalg.norm(jnp.einsum("hnk,hkd->hnd", q, keys), axis=-1)
         query = f.score_scale * f.query_proj
         return Factors(query, None, reach[..., None], True, values, f.output_proj)
-    longest = jnp.linalg.norm(keys, 2, axis=(1, 2))[:, None]
+    longest = operator_norm(keys, squarings=5)[:, None]
     reach = (longest * jnp.linalg.norm(q, axis=-1))[..., None]
     if f.key_norm is not None:
         reach = reach * _stretch(f, atoms)[:, None, :]

@@ -1,8 +1,8 @@
 r"""An upper bound on the local Lipschitz constant at a measure (docs: theory/regularity).
 
 For attention, J = D + N with D_i the local part of atom i and N what reaches it through the
-context, so ||J|| <= max_i ||D_i|| + ||N||. Norms of small matrices are bounded by their Schatten-8
-norm, (tr (X^T X)^4)^{1/8}, which costs two products and exceeds ||X|| by at most rank^{1/8}.
+context, so ||J|| <= max_i ||D_i|| + ||N||. The norms of small matrices are bounded by traces of
+powers (see `powers`).
 """
 
 from functools import singledispatch
@@ -24,6 +24,7 @@ from meanfield.attention.attending import AbstractMask
 from meanfield.measure import Measure
 
 from .factors import Factors, factors
+from .powers import largest_eigenvalue, operator_norm
 
 
 # Beyond these sizes no bound is computed: entries of the shares, and of all covariances of a head.
@@ -42,7 +43,7 @@ def _(f: AbstractPointMap, mu: AnyMeasure) -> Float[Array, ""]:
     x = mu.atoms.points
     if x.shape[0] * x.shape[1] ** 2 > _COVARIANCES:
         return jnp.asarray(jnp.inf, x.dtype)
-    norms = schatten(jax.vmap(jax.jacfwd(f.point))(x))
+    norms = operator_norm(jax.vmap(jax.jacfwd(f.point))(x))
     return jnp.max(norms, where=mu.atoms.present, initial=0)
 
 
@@ -81,25 +82,20 @@ def _attention_bound(f: AbstractAttention, mu: AnyMeasure, mask: AbstractMask | 
     slopes = None if f.soft_cap is None else _slopes(seen)
     if slopes is not None:
         parts = Factors(parts.query, parts.twist, parts.reach, False, parts.value, parts.output)
-    reduced = None if parts.output is None else jnp.linalg.qr(parts.output, mode="r")
-    frame = jnp.linalg.qr(parts.query.swapaxes(1, 2), mode="r")  # Q^T = U R, so |X Q| = |X R^T|
+    output = None
+    if parts.output is not None:
+        output = jnp.einsum("hea,heb->hab", parts.output, parts.output)
+    query = jnp.einsum("had,hbd->hab", parts.query, parts.query)
+    scene = (shares, slopes, seen.keys, seen.values)
+    maps = (parts.twist, parts.reach, parts.value, query, output)
 
     def one(arrays):
         return _head_norms(parts.steady, *arrays)
 
-    per_head = (
-        shares,
-        slopes,
-        seen.keys,
-        seen.values,
-        parts.twist,
-        parts.reach,
-        parts.value,
-        frame,
-        reduced,
-    )
-    local, row, local_inner, row_inner = jax.lax.map(one, per_head)
-    whole = 1.0 if parts.output is None else _norm(jnp.concatenate(list(parts.output), axis=1))
+    local, row, local_inner, row_inner = jax.lax.map(one, (*scene, *maps))
+    whole = 1.0
+    if parts.output is not None:
+        whole = operator_norm(jnp.concatenate(list(parts.output), axis=1), squarings=5)
     present = atoms.present
     local_part = jnp.minimum(local.sum(0), whole * jnp.sqrt(jnp.sum(local_inner**2, 0)))
     spread = jnp.einsum("hn,hnm->nm", row, shares) * row.sum(0)[:, None]
@@ -122,25 +118,24 @@ def _slopes(seen) -> Float[Array, "H n n"]:
 
 
 def _head_norms(
-    steady: bool, shares, slopes, keys, values, twist, reach, value_map, frame, reduced
+    steady: bool, shares, slopes, keys, values, twist, reach, value_map, query, output
 ) -> tuple[Array, Array, Array, Array]:
     """For each query of a head: bounds on ||O C_i T_i Q|| and on the norm of the row N_i, with the
-    output projection and, for the sum over heads, without."""
+    output projection and, for the sum over heads, without; from the Gram matrices Q Q^T, O^T O."""
     cross, second = _covariances(shares, slopes, keys, values, reach)
     cross = cross if twist is None else cross @ twist
-    cross = cross @ frame.T
-    inner = schatten(cross), _row(steady, value_map, second)
-    if reduced is None:
+    local = (cross @ query) @ cross.swapaxes(1, 2)
+    direct = value_map @ value_map.T
+
+    def norms(local, direct, second):
+        value, through = largest_eigenvalue(direct, squarings=5), largest_eigenvalue(second)
+        row = jnp.sqrt(value + through) if steady else jnp.sqrt(value) + jnp.sqrt(through)
+        return jnp.sqrt(largest_eigenvalue(local)), row
+
+    inner = norms(local, direct, second)
+    if output is None:
         return *inner, *inner
-    second = (second @ reduced.T).swapaxes(1, 2) @ reduced.T
-    row = _row(steady, reduced @ value_map, second)
-    return schatten(cross.swapaxes(1, 2) @ reduced.T), row, *inner
-
-
-def _row(steady: bool, value_map: Array, second: Array) -> Float[Array, " n"]:
-    """|| B V V^T B^T + second ||^(1/2) where cross terms vanish, the sum of both roots else."""
-    direct, through = _norm(value_map), jnp.sqrt(schatten(second))
-    return jnp.sqrt(direct**2 + through**2) if steady else direct + through
+    return *norms(local @ output, direct @ output, second @ output), *inner
 
 
 def _covariances(shares, slopes, keys, values, reach) -> tuple[Array, Array]:
@@ -168,16 +163,3 @@ def _moment(weight: Float[Array, "m n"], a: Float[Array, "n v"], b: Float[Array,
 
 def _outer(a: Float[Array, "n v"], b: Float[Array, "n k"]) -> Float[Array, "n v k"]:
     return a[:, :, None] * b[:, None, :]
-
-
-def schatten(x: Float[Array, "*n a b"]) -> Float[Array, "*n"]:
-    """The Schatten-8 norm (sum of sigma^8)^(1/8), an upper bound on the operator norm."""
-    x = x if x.shape[-1] <= x.shape[-2] else x.swapaxes(-1, -2)
-    size = jnp.sqrt(jnp.sum(x**2, axis=(-2, -1)))
-    x = x / jnp.where(size > 0, size, 1)[..., None, None]
-    gram = x.swapaxes(-1, -2) @ x
-    return size * jnp.sum((gram @ gram) ** 2, axis=(-2, -1)) ** 0.125
-
-
-def _norm(x: Float[Array, "a b"]) -> Float[Array, ""]:
-    return jnp.linalg.norm(x, 2)
