@@ -16,8 +16,32 @@ import pytest
 jax.config.update("jax_enable_x64", os.environ.get("MEANFIELD_TEST_X64", "1") == "1")
 
 
+# Laws are tried on every kind of map; the fast lane keeps to the plain ones.
+_ELABORATE = (
+    "l2-attention",
+    "rotary",
+    "relative-bias",
+    "soft-cap",
+    "query-key-norm",
+    "causal-window",
+    "causal-block",
+    "composition",
+    "residual",
+    "gated",
+    "rms-norm",
+    "mlp",
+    "affine",
+    "qwen",
+    "distilbert",
+    "dinov2",
+    "mistral",
+)
+
+
 def pytest_collection_modifyitems(items):
     for item in items:
+        if any(kind in item.name for kind in _ELABORATE):
+            item.add_marker(pytest.mark.slow)
         if not any(item.get_closest_marker(name) for name in ("slow", "real_model")):
             item.add_marker(pytest.mark.fast)
 

@@ -73,6 +73,7 @@ def test_scores_far_beyond_the_exponent_range_stay_finite(key):
     assert_close(hard(mu).points, mu.points[winners] @ f.V.T + f.c)
 
 
+@pytest.mark.slow
 def test_shares_are_a_conditional_law_of_the_atoms(key):
     f, mu = random_pair("multihead", key)
     shares = f.weights(mu.pad(10))
@@ -158,6 +159,7 @@ def test_gradients_in_the_masses_are_finite_where_a_mass_is_zero(kind, key):
     assert all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(gradient))
 
 
+@pytest.mark.slow
 @attention_kinds
 def test_gradients_in_points_and_masses_agree_with_differences(kind, key):
     f, mu = random_pair(kind, key)

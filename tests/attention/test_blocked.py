@@ -55,6 +55,7 @@ def test_blocks_give_the_same_image(kind, key, request):
     assert_close(image(kind, key), whole)
 
 
+@pytest.mark.slow
 @kinds
 def test_blocks_give_the_same_derivative(kind, key, request):
     whole = products(kind, key)
@@ -62,12 +63,14 @@ def test_blocks_give_the_same_derivative(kind, key, request):
     assert_close(products(kind, key), whole)
 
 
+@pytest.mark.slow
 def test_shares_made_again_give_the_same_derivative(key, monkeypatch):
     kept = products("multihead-soft-cap", key)
     monkeypatch.setattr(derivative, "_KEPT", 0)
     assert_close(products("multihead-soft-cap", key), kept)
 
 
+@pytest.mark.slow
 def test_blocks_give_the_same_local_constant(key, request):
     f, mu = draw("causal-window", key)
 
@@ -87,6 +90,7 @@ def temporary_bytes(f, n, dim=16):
     return run.lower(x).compile().memory_analysis().temp_size_in_bytes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("causal", [False, True])
 def test_memory_grows_in_proportion_to_the_length(causal, key):
     f = mf.MultiheadAttention.random(dim=16, heads=4, key=key)
@@ -97,6 +101,7 @@ def test_memory_grows_in_proportion_to_the_length(causal, key):
     assert long < 4 * 16384**2 / 8  # far below one head's matrix of shares
 
 
+@pytest.mark.slow
 def test_derivative_memory_grows_in_proportion_to_the_length(key):
     f = mf.MultiheadAttention.random(dim=16, heads=4, key=key)
 

@@ -17,6 +17,7 @@ def moved_after(mu, position, key):
     return mu.with_points(jnp.where(later, jr.normal(key, mu.points.shape), mu.points))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["causal", "causal-window"])
 def test_agrees_with_the_definition(kind, key):
     f, mu = random_pair(kind, key)
@@ -85,6 +86,7 @@ def test_before_any_mass_outputs_are_finite(key):
     assert_close(apply(f, late).points[2:], pushforward(f, alone))
 
 
+@pytest.mark.slow
 def test_shares_are_lower_triangular_and_rows_sum_to_one(key):
     f, mu = mf.CausalAttention(multihead(key), window=2), random_sequence(key, k=1)
     shares = np.asarray(f.weights(mu))

@@ -61,6 +61,7 @@ def test_closed_form_agrees_with_automatic_differentiation(kind, key):
     assert_close(backward, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["composition", "mlp", "causal-block"])
 def test_other_maps_are_linearised(kind, key):
     f, mu = random_pair(kind, key)

@@ -105,6 +105,7 @@ def test_padding_changes_neither_the_constant_nor_its_bound(kind, key):
         close(getattr(padded, part), getattr(found, part))
 
 
+@pytest.mark.slow
 def test_the_order_of_atoms_does_not_change_the_constant(key):
     f, mu = self_attention(key), random_measure(key)
     order = jr.permutation(key, mu.size)
@@ -144,6 +145,7 @@ def test_a_light_atom_that_all_attend_to_is_cheap_to_move(key):
     assert found.atom == 1
 
 
+@pytest.mark.slow
 def test_a_constant_of_an_affine_map_is_its_norm_whichever_way(key):
     f, mu = affine(key), random_measure(key)
     found = local(f, mu)
@@ -191,6 +193,7 @@ def test_two_seeds_find_one_constant(key):
     close(local(f, mu, key=jr.key(1)).value, local(f, mu, key=jr.key(2)).value)
 
 
+@pytest.mark.slow
 def test_a_search_cut_short_says_so_and_is_still_a_lower_bound(key):
     f, mu = self_attention(key), random_measure(key)
     short = local(f, mu, max_steps=2, throw=False)

@@ -162,6 +162,7 @@ def test_the_identity_path_of_a_residual_adds_one():
     assert mf.lipschitz_bound(mf.Composition([]), mf.Ball(1.0)).value == 1
 
 
+@pytest.mark.slow
 def test_the_image_of_attention_holds_its_outputs(key):
     f = mf.MultiheadAttention.random(dim=D, heads=2, key=key, head_dim=3)
     for domain in DOMAINS.values():

@@ -88,6 +88,7 @@ def test_radius_does_not_see_absent_positions():
     assert_close(mu.radius, np.linalg.norm(X[1, 1]))
 
 
+@pytest.mark.slow
 def test_stack_pads_positions_and_vmaps(key):
     short, long = random_sequence(key, s=2), random_sequence(jr.fold_in(key, 1), s=5)
     both = mf.stack([short, long])

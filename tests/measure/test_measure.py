@@ -134,6 +134,7 @@ def test_pushforward_of_a_split_measure_is_the_split_pushforward(key):
     assert_close(mu.split(2).pushforward(jnp.sin), mu.pushforward(jnp.sin).split(2))
 
 
+@pytest.mark.slow
 def test_stack_pads_to_the_largest_and_vmaps(key):
     small, large = random_measure(key, n=3), random_measure(jr.fold_in(key, 1), n=6)
     both = mf.stack([small, large])

@@ -184,6 +184,7 @@ def test_a_file_that_shrinks_after_its_header_was_read_is_refused(folder):
         checkpoint.take("embeddings.word_embeddings.weight", 64, 16)
 
 
+@pytest.mark.slow
 @settings(
     max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -206,6 +207,7 @@ def test_flipped_bytes_and_truncations_raise_nothing_else(data, tmp_path):
         assert_one_line(error)
 
 
+@pytest.mark.slow
 @settings(
     max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

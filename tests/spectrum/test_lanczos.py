@@ -43,6 +43,7 @@ def test_agrees_with_a_dense_decomposition(rows, columns, key):
     np.testing.assert_allclose(found.value[0], largest(blocks), rtol=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "values",
     [[3.0, 3.0, 1.0], [3.0, 3.0 - 1e-9, 1.0], [1.0] * 12, [5.0, *np.linspace(1, 4.999, 11)]],
@@ -55,6 +56,7 @@ def test_clustered_singular_values_are_no_trouble(values, key):
     np.testing.assert_allclose(found.value[0], max(values), rtol=1e-8)
 
 
+@pytest.mark.slow
 def test_the_vector_is_a_unit_vector_that_attains_the_value(key):
     blocks = jr.normal(key, (1, 9, 7))
     found = search(blocks, key)
@@ -62,6 +64,7 @@ def test_the_vector_is_a_unit_vector_that_attains_the_value(key):
     np.testing.assert_allclose(jnp.linalg.norm(blocks[0] @ found.vector[0]), found.value[0])
 
 
+@pytest.mark.slow
 def test_some_singular_value_lies_within_the_residual(key):
     blocks = jr.normal(key, (1, 40, 40))
     found = search(blocks, key, rtol=1e-2)
@@ -69,6 +72,7 @@ def test_some_singular_value_lies_within_the_residual(key):
     assert np.min(np.abs(exact - found.value[0])) <= found.residual[0] + 1e-12
 
 
+@pytest.mark.slow
 def test_a_value_is_never_above_the_norm(key):
     for steps in (1, 2, 5):
         blocks = jr.normal(key, (1, 40, 40))
@@ -76,6 +80,7 @@ def test_a_value_is_never_above_the_norm(key):
         assert 0 < found.value[0] <= largest(blocks) * (1 + 1e-14)
 
 
+@pytest.mark.slow
 def test_the_largest_of_many_blocks_is_found_with_its_block(key):
     blocks = jr.normal(key, (9, 6, 5)) * jnp.array([1, 1, 1, 1, 1, 4.0, 1, 3.9, 1])[:, None, None]
     found = search(blocks, key, rtol=1e-8, stride=3)
@@ -99,6 +104,7 @@ def test_the_zero_map_is_known_at_once(key):
     np.testing.assert_array_equal(found.value, 0.0)
 
 
+@pytest.mark.slow
 def test_a_block_without_a_start_counts_as_zero(key):
     blocks = jr.normal(key, (2, 5, 5)) * jnp.array([1.0, 9.0])[:, None, None]
     start = jr.normal(key, (2, 5)).at[1].set(0.0)
@@ -118,6 +124,7 @@ def test_a_map_of_numbers_is_their_absolute_values(key):
     np.testing.assert_allclose(found.value, [2.0, 3.0, 0.5], rtol=1e-14)
 
 
+@pytest.mark.slow
 def test_low_rank_ends_early(key):
     block = with_singular_values(key, [3.0, 2.0], 50, 40)
     found = search(block[None], key, rtol=1e-10)
@@ -132,6 +139,7 @@ def test_restarts_with_a_small_capacity_find_the_same_value(key):
     np.testing.assert_allclose(found.value[0], largest(blocks), rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_too_few_steps_are_reported(key):
     found = search(jr.normal(key, (1, 60, 60)), key, rtol=1e-8, max_steps=3)
     assert not found.converged
@@ -147,6 +155,7 @@ def test_float32_reaches_float32_precision_at_any_scale(scale, key):
     np.testing.assert_allclose(found.value[0], largest(blocks.astype(jnp.float64)), rtol=2e-6)
 
 
+@pytest.mark.slow
 def test_searches_are_batched_by_vmap(key):
     matrices = jr.normal(key, (3, 1, 12, 10))
     found = jax.vmap(lambda blocks: search(blocks, key, rtol=1e-8))(matrices)

@@ -43,6 +43,7 @@ def test_gradients_match_finite_differences(rng, p, d):
         assert_close(jnp.vdot(slopes[side].weights, weights), by_weights, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_forward_mode_agrees_with_reverse_mode(rng):
     mu, nu = random_pair(rng)
     reverse = jax.grad(mf.wasserstein)(mu, nu)
@@ -52,6 +53,7 @@ def test_forward_mode_agrees_with_reverse_mode(rng):
     assert_close(forward, sum(jnp.vdot(*pair) for pair in pairs))
 
 
+@pytest.mark.slow
 @dimensions
 def test_the_slope_when_both_masses_grow_is_the_value_over_the_mass(rng, d):
     mu, nu = random_pair(rng, d=d)
@@ -59,6 +61,7 @@ def test_the_slope_when_both_masses_grow_is_the_value_over_the_mass(rng, d):
     assert_close(one.weights @ mu.weights + other.weights @ nu.weights, value)
 
 
+@pytest.mark.slow
 @dimensions
 def test_the_slope_of_mass_put_on_an_absent_atom(rng, d):
     mu, nu = random_pair(rng, d=d, absent=1)
@@ -69,6 +72,7 @@ def test_the_slope_of_mass_put_on_an_absent_atom(rng, d):
     assert_close(slopes.weights @ direction, (ends[1] - ends[0]) / STEP, rtol=1e-6)
 
 
+@pytest.mark.slow
 @cases
 def test_gradients_are_finite_at_coincident_points(rng, p, d):
     z = rng.normal(size=(8, d))
@@ -82,6 +86,7 @@ def test_gradients_are_finite_at_coincident_points(rng, p, d):
         assert value > 0 or jnp.all(slopes.points == 0)
 
 
+@pytest.mark.slow
 @cases
 def test_gradients_on_padded_measures_are_finite_and_the_same(rng, p, d):
     mu, nu = random_pair(rng, d=d)
@@ -93,6 +98,7 @@ def test_gradients_on_padded_measures_are_finite_and_the_same(rng, p, d):
     assert jnp.all(jnp.isfinite(padded.weights))
 
 
+@pytest.mark.slow
 @dimensions
 def test_gradients_work_under_jit_and_vmap(rng, d):
     pairs = [random_pair(rng, d=d) for _ in range(3)]
@@ -104,6 +110,7 @@ def test_gradients_work_under_jit_and_vmap(rng, d):
         assert_close(batched.weights[i], one.weights)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("p, d", [(2, 3), (3, 1)])
 def test_second_derivatives_in_the_points_match_finite_differences(rng, p, d):
     mu, nu = random_pair(rng, d=d)
@@ -118,6 +125,7 @@ def test_second_derivatives_in_the_points_match_finite_differences(rng, p, d):
     assert_close(second, expected, rtol=1e-6, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_second_derivatives_that_do_not_exist_raise(rng):
     mu, nu = random_pair(rng)
 
@@ -128,6 +136,7 @@ def test_second_derivatives_that_do_not_exist_raise(rng):
         jax.jacfwd(slope)(mu.weights)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("p", [1, 1.5, 2, 3])
 def test_the_gradient_of_a_power_cost_at_coincident_points_is_zero(p):
     x = jnp.array([1.0, -2.0])
