@@ -15,6 +15,9 @@ from meanfield.attention import LinearBias, RelativeBias, RMSNorm, Rotary
 from meanfield.lipschitz import lipschitz_bounds
 
 
+pytestmark = pytest.mark.slow  # the fast lane keeps to plain attention
+
+
 DRAWS = 40
 HEADS, GROUPS, K, D, E = 4, 2, 2, 4, 3
 RADIUS = 1.2

@@ -14,6 +14,9 @@ import meanfield as mf
 from meanfield.lipschitz import image
 
 
+pytestmark = pytest.mark.slow  # the fast lane keeps to plain attention
+
+
 D, WIDTH = 5, 7
 DOMAINS = {
     "ball": mf.Ball(2.0),

@@ -10,6 +10,9 @@ from transport_problems import assert_close, pot_distance
 import meanfield as mf
 
 
+pytestmark = pytest.mark.slow
+
+
 exponents = pytest.mark.parametrize("p", [2, pytest.param(1, marks=pytest.mark.slow)])
 
 
