@@ -28,9 +28,9 @@ def layers(audit: Audit, ax: "Axes | None" = None) -> "Axes":
     ax.plot([], [], "o", color=heat(0.85), label="moving or splitting tokens")
     ax.plot([], [], "_", color=ACCENT, ms=12, mew=2, label="splitting one token")
     _finish(ax, "layer", "local Lipschitz constant")
-    ax.set_ylim(bottom=0)
+    ax.set_ylim(0, 1.15 * ax.get_ylim()[1])  # room for the legend above the highest layer
     ax.set_xticks([layer.layer for layer in audit.layers])
-    ax.legend(frameon=False, fontsize="small")
+    ax.legend(frameon=False, fontsize="small", loc="upper center", ncols=2)
     return ax
 
 
