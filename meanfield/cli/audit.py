@@ -3,6 +3,8 @@
 import os
 import shlex
 import sys
+import threading
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +14,7 @@ from .exits import Exit, UsageError, guarded
 
 
 Many = list[str] | None
+_FIGURES = "matplotlib.backends.backend_agg"
 # The sample text is longer than a window of the shipped model: several windows show the spread.
 _SAMPLE_WINDOWS = 4
 
@@ -174,6 +177,9 @@ def _run(model: str, inputs, settings, *, seed, folder: Path | None, resume, for
     from .outputs import journal_of
 
     loaded = load(model)  # nothing is written for a model that cannot be read
+    if folder is not None:
+        # matplotlib takes half a second to load: it does so while XLA compiles
+        threading.Thread(target=import_module, args=[_FIGURES], daemon=True).start()
     import jax
 
     import meanfield as mf

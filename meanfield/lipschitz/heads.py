@@ -90,6 +90,34 @@ def attention_sizes(
             "`choice` must be Softmax for the theorems of attention; got "
             f"{type(f.choice).__name__}."
         )
+    if f.score_bias is None:
+        reach = math.inf  # only a bias of the positions depends on how many are seen
+    return _latest.sizes(f, domain, reach)
+
+
+class _Latest:
+    """The sizes last asked for: one attention is asked for several exponents in a row."""
+
+    def __init__(self):
+        self._known: tuple[AbstractAttention, AbstractDomain, float, AttentionSizes] | None = None
+
+    def sizes(
+        self, f: AbstractAttention, domain: AbstractDomain, reach: float | int
+    ) -> AttentionSizes:
+        known = self._known
+        if known and known[0] is f and known[1] is domain and known[2] == reach:
+            return known[3]
+        sizes = _measured_sizes(f, domain, reach)
+        self._known = (f, domain, reach, sizes)
+        return sizes
+
+
+_latest = _Latest()
+
+
+def _measured_sizes(
+    f: AbstractAttention, domain: AbstractDomain, reach: float | int
+) -> AttentionSizes:
     maps = value_maps(f)
     around = enclosing(domain, maps.dim)
     scores = score_sizes(f, around, reach)
