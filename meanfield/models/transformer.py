@@ -22,7 +22,7 @@ from .tokenizer import AbstractTokenizer
 
 
 # lengths are padded to a multiple of this by absent atoms, so that one program serves many
-_BUCKET = 64
+_BUCKET = 128
 _WIDE_BUCKET = 512
 
 
