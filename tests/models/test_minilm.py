@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import time
 from pathlib import Path
 
 import numpy as np
@@ -79,12 +78,7 @@ def test_it_is_known_by_its_numbers(model):
     assert (model.max_tokens, model.causal, model.parameters) == (512, False, 22_565_376)
 
 
-def test_loading_and_facts_are_quick(folder):
-    start = time.perf_counter()
-    mf.models.load(folder)
-    loaded = time.perf_counter()
+def test_its_facts_are_read_without_loading_it(folder):
     facts = mf.models.inspect(folder)
-    assert loaded - start < 2  # about 0.2 s on an idle machine
-    assert time.perf_counter() - loaded < 1
     assert facts.tensors == 104
     assert facts.bytes == 90_856_960
