@@ -50,7 +50,7 @@ def layer_constant(
 def layer_upper(
     attention: AbstractInContextMap, mu: Measure | ConditionalMeasure
 ) -> Float[Array, ""]:
-    """A proved upper bound on the local constant at the point, rounding included."""
+    """The proved upper bound on the local constant at the point, in the precision of `mu`."""
     return upper_at(attention, mu) * (1 + 64 * jnp.finfo(mu.points.dtype).eps)
 
 

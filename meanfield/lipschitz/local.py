@@ -37,8 +37,11 @@ class LocalLipschitz(eqx.Module):
       smooth: ||J||_mu, what moving atoms can do.
       split: max_i ||D_i||, what splitting an atom can do (0 where it was not asked for).
       split_atom: the index of the atom that is best split, in the flat order of `mu.atoms`.
-      lower: a lower bound, |J v|_mu / |v|_mu (or |D_i u| / |u|) at the tangent, less rounding.
-      upper: an upper bound at the point, proved (docs: theory/regularity); inf where none is known.
+      lower: a lower bound, |J v|_mu / |v|_mu (or |D_i u| / |u|) at the tangent, less a margin.
+      upper: an upper bound at the point, proved in exact arithmetic (docs: theory/regularity); inf
+        where none is known. Like `lower` it is computed in the dtype of `mu` with a margin of 64
+        epsilon, which is not a proved bound on rounding; neither is a certificate. In float32 it
+        can be several times its float64 value where attention is nearly one-hot.
       residual: of the singular triplet behind `value`, |A^T u - sigma v|: some singular value lies
         that near; that it is the largest is a matter of the random start.
       tangent: the worst direction, in the layout of `mu.points`, of mass-weighted norm one.
