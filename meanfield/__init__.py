@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     )
     from .audits import audit as audit
     from .lipschitz import (
-        RESULTS as RESULTS,
         Bound as Bound,
         LocalLipschitz as LocalLipschitz,
         lipschitz_bound as lipschitz_bound,
@@ -44,6 +43,7 @@ if TYPE_CHECKING:
         worst_measure as worst_measure,
     )
     from .measure import (
+        RESULTS as RESULTS,
         Ball as Ball,
         ConditionalMeasure as ConditionalMeasure,
         LayerNormRange as LayerNormRange,
@@ -53,6 +53,8 @@ if TYPE_CHECKING:
     )
     from .transport import (
         Exact as Exact,
+        Line as Line,
+        PowerCost as PowerCost,
         conditional_wasserstein as conditional_wasserstein,
         optimal_transport as optimal_transport,
         wasserstein as wasserstein,
@@ -64,9 +66,9 @@ _HOMES = {
     "attention": "Affine CausalAttention Composition L2Attention LayerNorm MLP MultiheadAttention "
     "Residual RMSNorm Rotary SelfAttention Softmax",
     "audits": "audit",
-    "lipschitz": "Bound lipschitz_bound local_lipschitz LocalLipschitz RESULTS worst_measure",
-    "measure": "Ball ConditionalMeasure LayerNormRange Measure Sphere stack",
-    "transport": "conditional_wasserstein Exact optimal_transport wasserstein",
+    "lipschitz": "Bound lipschitz_bound local_lipschitz LocalLipschitz worst_measure",
+    "measure": "Ball ConditionalMeasure LayerNormRange Measure RESULTS Sphere stack",
+    "transport": "conditional_wasserstein Exact Line optimal_transport PowerCost wasserstein",
     "models": "",
     "plot": "",
     "report": "",

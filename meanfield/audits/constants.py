@@ -14,8 +14,8 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from meanfield.attention import AbstractInContextMap
-from meanfield.lipschitz import RESULTS, LocalLipschitz, local_lipschitz, upper_at
-from meanfield.measure import ConditionalMeasure, Measure
+from meanfield.lipschitz import LocalLipschitz, local_lipschitz, upper_at
+from meanfield.measure import RESULTS, ConditionalMeasure, Measure
 
 from .record import Local
 

@@ -18,10 +18,10 @@ import jax.random as jr
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from meanfield.attention import AbstractInContextMap, AnyMeasure
+from meanfield.measure import RESULTS
 from meanfield.spectrum import SingularTriplet, top_singular
 
 from .jacobian import jacobian
-from .results import RESULTS
 from .upper import upper_at
 
 

@@ -12,4 +12,5 @@ from .domain import (
     Sphere as Sphere,
 )
 from .measure import Measure as Measure
+from .results import RESULTS as RESULTS
 from .stack import stack as stack

@@ -103,6 +103,11 @@ class Measure(eqx.Module):
         """The same masses at other points."""
         return Measure(points, self.weights)
 
+    def normalize(self) -> "Measure":
+        """The measure of total mass one with the same proportions; a measure without mass stays."""
+        mass = self.mass[..., None]
+        return Measure(self.points, self.weights / jnp.where(mass > 0, mass, 1.0))
+
     def pushforward(self, f: Callable[[Array], Array]) -> "Measure":
         """The image measure under a map of points, `f: (d,) -> (e,)`.
 

@@ -9,8 +9,9 @@ from jaxtyping import Array, Float
 
 from ..measure import ConditionalMeasure, Measure
 from .cost import PowerCost
-from .coupling import AbstractSolver, same_mass
 from .exact import Exact
+from .mass import same_mass
+from .transport import AbstractSolver
 from .wasserstein import optimal_transport, power_of_two_above, root
 
 

@@ -2,15 +2,35 @@
 
 import abc
 import math
+from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 
 class AbstractCost(eqx.Module):
-    """A cost between two points. A subclass writes it for one pair; the rest is `jax.vmap`."""
+    """The costs between the atoms of two measures: all of them, or some."""
+
+    @abc.abstractmethod
+    def matrix(self, x: Float[Array, "n d"], y: Float[Array, "m d"]) -> Float[Array, "n m"]:
+        """The costs $c(x_i, y_j)$."""
+
+    @abc.abstractmethod
+    def entries(
+        self,
+        x: Float[Array, "n d"],
+        y: Float[Array, "m d"],
+        rows: Int[Array, " k"],
+        cols: Int[Array, " k"],
+    ) -> Float[Array, " k"]:
+        """The costs $c(x_{r_k}, y_{c_k})$; nothing of size n m is formed."""
+
+
+class AbstractPointCost(AbstractCost):
+    """A cost of two points. A subclass writes it for one pair; the rest is `jax.vmap`."""
 
     @abc.abstractmethod
     def __call__(self, x: Float[Array, " d"], y: Float[Array, " d"]) -> Float[Array, ""]:
@@ -20,13 +40,21 @@ class AbstractCost(eqx.Module):
         """The costs $c(x_k, y_k)$."""
         return jax.vmap(self)(x, y)
 
+    def entries(
+        self,
+        x: Float[Array, "n d"],
+        y: Float[Array, "m d"],
+        rows: Int[Array, " k"],
+        cols: Int[Array, " k"],
+    ) -> Float[Array, " k"]:
+        return self.pairs(x[rows], y[cols])
+
     @eqx.filter_jit  # fused: without it, vmap would write out the (n, m, d) differences
     def matrix(self, x: Float[Array, "n d"], y: Float[Array, "m d"]) -> Float[Array, "n m"]:
-        """The costs $c(x_i, y_j)$."""
         return jax.vmap(lambda point: jax.vmap(lambda other: self(point, other))(y))(x)
 
 
-class PowerCost(AbstractCost):
+class PowerCost(AbstractPointCost):
     r"""The cost $c(x, y) = |x - y|^p$ of the distance $W_p$.
 
     Its gradient at x = y is zero (a subgradient when p = 1), never NaN. Distances come from
@@ -42,13 +70,11 @@ class PowerCost(AbstractCost):
     p: float = eqx.field(static=True)
 
     def __init__(self, p: float | int = 2.0):
-        if math.isinf(p) and p > 0:
+        if not 1 <= p < math.inf:
             raise ValueError(
-                "`p` must be a finite number >= 1; got inf. The distance W_inf is not available "
-                "yet; W_p with a large p, such as 32, is a lower bound on it."
+                f"`p` must be a number with 1 <= p < inf; got {p}. For the largest distance moved "
+                "use `wasserstein(mu, nu, p=jnp.inf)` or `solver=Bottleneck()`."
             )
-        if not p >= 1:
-            raise ValueError(f"`p` must be a finite number >= 1; got {p}.")
         self.p = float(p)
 
     def __call__(self, x: Float[Array, " d"], y: Float[Array, " d"]) -> Float[Array, ""]:
@@ -57,3 +83,63 @@ class PowerCost(AbstractCost):
             return squared
         apart = squared > 0
         return jnp.where(apart, jnp.where(apart, squared, 1.0) ** (self.p / 2), 0.0)
+
+
+class FunctionCost(AbstractPointCost):
+    """The cost that a function of two points returns.
+
+    Args:
+      function: from two points of shape (d,) to a number; traced by JAX.
+    """
+
+    function: Callable[[Array, Array], Any]
+
+    def __call__(self, x: Float[Array, " d"], y: Float[Array, " d"]) -> Float[Array, ""]:
+        return jnp.asarray(self.function(x, y))
+
+
+class MatrixCost(AbstractCost):
+    """The costs of a table, whatever the points: $c(x_i, y_j) = C_{ij}$.
+
+    Args:
+      values: shape (n, m), a row for each atom of mu and a column for each of nu, absent or not.
+    """
+
+    values: Float[Array, "n m"]
+
+    def matrix(self, x: Float[Array, "n d"], y: Float[Array, "m e"]) -> Float[Array, "n m"]:
+        return self._fitting(x, y)
+
+    def entries(
+        self,
+        x: Float[Array, "n d"],
+        y: Float[Array, "m e"],
+        rows: Int[Array, " k"],
+        cols: Int[Array, " k"],
+    ) -> Float[Array, " k"]:
+        return self._fitting(x, y)[rows, cols]
+
+    def _fitting(self, x: Array, y: Array) -> Array:
+        if self.values.shape != (len(x), len(y)):
+            raise ValueError(
+                f"`cost` must be a matrix of shape {(len(x), len(y))}, the sizes of `mu` and `nu`; "
+                f"got {self.values.shape}."
+            )
+        return self.values
+
+
+def as_cost(cost: Any) -> AbstractCost:
+    """A cost as users give it (an `AbstractCost`, a function of two points, a matrix) as one."""
+    if isinstance(cost, AbstractCost):
+        return cost
+    if callable(cost):
+        return FunctionCost(cost)
+    if jnp.ndim(cost) != 2:
+        raise ValueError(
+            "`cost` must be PowerCost(p), a function of two points, or a matrix of shape (n, m); "
+            f"got {cost!r:.80}."
+        )
+    values = jnp.asarray(cost)
+    return MatrixCost(
+        values if jnp.issubdtype(values.dtype, jnp.floating) else values.astype(float)
+    )

@@ -1,131 +1,122 @@
-"""The transport between two measures: a coupling, its cost, its potentials, and who finds them."""
+"""Couplings: how the mass of one measure is carried to another."""
 
 import abc
-import enum
-from typing import NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
-from .cost import AbstractCost
 
+class AbstractCoupling(eqx.Module):
+    r"""A measure $\pi$ on pairs of atoms, $\pi = \sum_{ij} P_{ij} \delta_{(x_i, y_j)}$.
 
-class RESULTS(eqx.Enumeration):
-    """How a solver ended; the words say what to try next."""
-
-    successful = ""
-    unequal_masses = (
-        "The two measures must have the same total mass. Divide each `weights` by its sum."
-    )
-    nonfinite_cost = (
-        "The cost between two points is not finite. Look for NaN or inf in `points`, or scale "
-        "them down."
-    )
-    max_steps_reached = (
-        "The network simplex did not reach the optimum within `max_steps` pivots. Raise "
-        "`max_steps` in `Exact(max_steps=...)`."
-    )
-    failed = (
-        "The network simplex did not reach the optimum. Look for weights that span more than "
-        "fifteen orders of magnitude."
-    )
-
-
-class Status(enum.IntEnum):
-    """The members of `RESULTS` as integers, for the host."""
-
-    successful = 0
-    unequal_masses = 1
-    nonfinite_cost = 2
-    max_steps_reached = 3
-    failed = 4
-
-
-def same_mass(first, second, *weights):
-    """Whether two masses agree up to the rounding of the weights they are sums of.
-
-    The tolerance is relative, the square root of the coarsest machine epsilon.
-    """
-    tolerance = max(float(jnp.finfo(w.dtype).eps) for w in weights) ** 0.5
-    return abs(first - second) <= tolerance * (first + second) / 2
-
-
-class Plan(NamedTuple):
-    r"""A coupling $\sum_k m_k \delta_{(x_{r_k}, y_{c_k})}$ in sparse form, with its potentials.
-
-    A vertex of the coupling polytope has at most n + m - 1 entries, so K = n + m - 1 suffice.
-    The potentials satisfy $f_i + g_j \le c(x_i, y_j)$, with equality where there is mass.
+    Kept in whatever form it was found in. `matrix` writes P out; nothing else needs its n m
+    numbers. One coupling at a time: for a batch use `jax.vmap`.
     """
 
-    rows: Int[Array, " K"]
-    cols: Int[Array, " K"]
-    masses: Float[Array, " K"]
-    f: Float[Array, " n"]
-    g: Float[Array, " m"]
-    status: Int[Array, ""]
+    @property
+    @abc.abstractmethod
+    def shape(self) -> tuple[int, int]:
+        """The sizes (n, m) of the two measures."""
 
+    @property
+    @abc.abstractmethod
+    def matrix(self) -> Float[Array, "n m"]:
+        """The matrix P."""
 
-class AbstractSolver(eqx.Module):
-    """How a transport problem is solved: `Exact`, for now."""
+    @property
+    @abc.abstractmethod
+    def transpose(self) -> "AbstractCoupling":
+        """The same coupling read from nu to mu."""
 
     @abc.abstractmethod
-    def plan(
-        self,
-        x: Float[Array, "n d"],
-        a: Float[Array, " n"],
-        y: Float[Array, "m d"],
-        b: Float[Array, " m"],
-        cost: AbstractCost,
-    ) -> Plan:
-        """A plan and potentials for the weights a at x and b at y, all held constant."""
+    def apply(self, values: Float[Array, "m ..."]) -> Float[Array, "n ..."]:
+        r"""The product P v: $\sum_j P_{ij} v_j$ for each atom i of mu."""
+
+    @property
+    def marginals(self) -> tuple[Float[Array, " n"], Float[Array, " m"]]:
+        """The sums of P over columns and over rows: what leaves each atom, and what arrives."""
+        return _mass_sent(self), _mass_sent(self.transpose)
+
+    @property
+    def mass(self) -> Float[Array, ""]:
+        """All the mass that moves."""
+        return jnp.sum(_mass_sent(self))
+
+    def barycentric(self, points: Float[Array, "m d"]) -> Float[Array, "n d"]:
+        r"""The barycentric map: $T(x_i) = \sum_j P_{ij} y_j / \sum_j P_{ij}$.
+
+        `points` are the atoms y of nu (or any values at them). Atoms that send nothing get zero.
+        """
+        sent = _mass_sent(self)[:, None]
+        received = _mass_sent(self.transpose)[:, None] > 0
+        sums = self.apply(jnp.where(received, points, 0.0))
+        return jnp.where(sent > 0, sums / jnp.where(sent > 0, sent, 1.0), 0.0)
+
+    def support(
+        self, threshold: float = 0.0
+    ) -> tuple[Int[np.ndarray, " k"], Int[np.ndarray, " k"], Float[np.ndarray, " k"]]:
+        """The rows, columns and masses of the entries above `threshold`, on the host."""
+        matrix = np.asarray(self.matrix)
+        rows, cols = np.nonzero(matrix > threshold)
+        return rows, cols, matrix[rows, cols]
 
 
-class Transport(eqx.Module):
-    r"""An optimal coupling $\pi$ of two measures.
+def _mass_sent(coupling: AbstractCoupling) -> Float[Array, " n"]:
+    return coupling.apply(jnp.ones(coupling.shape[1], jnp.float32))  # takes the coupling's dtype
+
+
+class SparseCoupling(AbstractCoupling):
+    r"""A coupling by its entries, $\sum_k m_k \delta_{(x_{r_k}, y_{c_k})}$.
 
     Attributes:
-      value: the cost $\int c\, d\pi$. It differentiates with respect to points and weights of both
-        measures; everything else here is held constant under differentiation.
-      rows: shape (K,), the atom of mu of each entry of the coupling.
-      cols: shape (K,), its atom of nu.
+      rows, cols: shape (K,), the atom of mu and of nu of each entry.
       masses: shape (K,), its mass; an entry of zero mass is padding.
-      potentials: the dual potentials f of shape (n,) and g of shape (m,), shifted so that
-        $\int f\, d\mu = \int g\, d\nu$.
-      result: `RESULTS.successful`, or what went wrong.
+      sizes: the sizes (n, m) of the two measures.
     """
 
-    value: Float[Array, "*batch"]
     rows: Int[Array, "*batch K"]
     cols: Int[Array, "*batch K"]
     masses: Float[Array, "*batch K"]
-    potentials: tuple[Float[Array, "*batch n"], Float[Array, "*batch m"]]
-    result: RESULTS
+    sizes: tuple[int, int] = eqx.field(static=True)
 
     @property
-    def coupling(self) -> Float[Array, "n m"]:
-        """The coupling as a matrix whose rows sum to mu's weights and columns to nu's."""
-        f, g = self.potentials
-        empty = jnp.zeros((f.shape[-1], g.shape[-1]), self.masses.dtype)
+    def shape(self) -> tuple[int, int]:
+        return self.sizes
+
+    @property
+    def matrix(self) -> Float[Array, "n m"]:
+        empty = jnp.zeros(self.sizes, self.masses.dtype)
         return empty.at[self.rows, self.cols].add(self.masses)
 
     @property
-    def gap(self) -> Float[Array, ""]:
-        r"""The duality gap $\int c\, d\pi - \int f\, d\mu - \int g\, d\nu$.
+    def transpose(self) -> "SparseCoupling":
+        return SparseCoupling(self.cols, self.rows, self.masses, (self.sizes[1], self.sizes[0]))
 
-        The value less the gap is a lower bound on the least cost, whoever found the coupling.
-        """
-        f, g = self.potentials
-        return self.value - jnp.sum(self.masses * (f[self.rows] + g[self.cols]))
+    def apply(self, values: Float[Array, "m ..."]) -> Float[Array, "n ..."]:
+        masses = self.masses.reshape(-1, *[1] * (values.ndim - 1))
+        carried = jnp.where(masses > 0, masses * values[self.cols], 0.0)
+        empty = jnp.zeros((self.sizes[0], *values.shape[1:]), carried.dtype)
+        return empty.at[self.rows].add(carried)
 
 
-def balanced(plan: Plan, a: Float[Array, " n"], b: Float[Array, " m"]) -> Plan:
-    r"""Shift the potentials so that $\sum a_i f_i = \sum b_j g_j$, half the value each.
+class DenseCoupling(AbstractCoupling):
+    """A coupling by its matrix."""
 
-    This choice is symmetric in the two measures, and with it the derivative with respect to the
-    weights is right in every direction that keeps the masses equal, scaling both included.
-    """
-    mass = jnp.sum(a)
-    excess = jnp.sum(b * plan.g) - jnp.sum(a * plan.f)
-    shift = jnp.where(mass > 0, excess / jnp.where(mass > 0, 2 * mass, 1.0), 0.0)
-    return plan._replace(f=plan.f + shift, g=plan.g - shift)
+    values: Float[Array, "*batch n m"]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.values.shape[-2], self.values.shape[-1]
+
+    @property
+    def matrix(self) -> Float[Array, "n m"]:
+        return self.values
+
+    @property
+    def transpose(self) -> "DenseCoupling":
+        return DenseCoupling(jnp.swapaxes(self.values, -1, -2))
+
+    def apply(self, values: Float[Array, "m ..."]) -> Float[Array, "n ..."]:
+        return jnp.tensordot(self.values, values, axes=1)

@@ -1,4 +1,4 @@
-"""The derivative of a transport value: the envelope theorem, written as a JAX rule."""
+"""The transport of an optimal plan, and the envelope theorem, which differentiates its value."""
 
 import functools
 
@@ -7,7 +7,39 @@ import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array, Float
 
-from .coupling import Plan
+from ..measure import Measure
+from .cost import AbstractCost
+from .coupling import SparseCoupling
+from .plan import Plan, Status
+from .transport import Transport, marginal_error
+
+
+def transport_of(plan: Plan, mu: Measure, nu: Measure, cost: AbstractCost) -> Transport:
+    """The `Transport` of an optimal plan; its value has the derivative of the minimum."""
+    a, b = jax.lax.stop_gradient((mu.weights, nu.weights))
+    plan = plan.balanced(a, b)
+    coupling = SparseCoupling(plan.rows, plan.cols, plan.masses, (mu.size, nu.size))
+    solved = plan.status == Status.successful
+    value = transport_cost(_costs(plan, mu, nu, cost), mu.weights, nu.weights, plan)
+    value = jnp.where(solved, value, jnp.nan)
+    dual = jnp.sum(plan.masses * (plan.f[plan.rows] + plan.g[plan.cols]))
+    return Transport(
+        value=value,
+        coupling=coupling,
+        potentials=(plan.f, plan.g),
+        primal=jax.lax.stop_gradient(value),
+        dual=jnp.where(solved, dual, jnp.nan),
+        marginal_error=marginal_error(coupling, a, b),
+        steps=jnp.zeros((), jnp.int32),
+        result=Status.result(plan.status),
+    )
+
+
+def _costs(plan: Plan, mu: Measure, nu: Measure, cost: AbstractCost) -> Float[Array, " K"]:
+    """The costs of the entries that have mass; absent atoms are put at the origin, harmless."""
+    x, y = (jnp.where(m.present[:, None], m.points, 0.0) for m in (mu, nu))
+    costs = cost.entries(x, y, plan.rows, plan.cols)
+    return jnp.where(plan.masses > 0, costs, 0.0)
 
 
 @jax.custom_jvp

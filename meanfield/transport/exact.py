@@ -6,11 +6,14 @@ import warnings
 import equinox as eqx
 import jax
 import numpy as np
-from jaxtyping import Array, Float
 
+from ..measure import Measure
 from .cost import AbstractCost, PowerCost
-from .coupling import AbstractSolver, Plan, Status, same_mass
+from .envelope import transport_of
 from .line import monotone_plan
+from .mass import same_mass
+from .plan import Plan, Status
+from .transport import AbstractSolver, Transport, held_constant
 
 
 class Exact(AbstractSolver):
@@ -27,24 +30,31 @@ class Exact(AbstractSolver):
 
     max_steps: int = eqx.field(default=10_000_000, static=True)
 
-    def plan(
-        self,
-        x: Float[Array, "n d"],
-        a: Float[Array, " n"],
-        y: Float[Array, "m d"],
-        b: Float[Array, " m"],
-        cost: AbstractCost,
-    ) -> Plan:
-        if x.shape[-1] == 1 and isinstance(cost, PowerCost):
-            return monotone_plan(x, a, y, b, cost)
-        n, m = len(a), len(b)
-        costs = cost.matrix(x, y)
+    @property
+    def balanced(self) -> bool:
+        return True
+
+    @property
+    def scale_free(self) -> bool:
+        return True
+
+    def solve(self, mu: Measure, nu: Measure, cost: AbstractCost) -> Transport:
+        fixed_mu, fixed_nu, fixed_cost = held_constant((mu, nu, cost))
+        if mu.dim == 1 and isinstance(cost, PowerCost):
+            plan = monotone_plan(fixed_mu, fixed_nu, cost)
+        else:
+            plan = self._on_host(fixed_mu, fixed_nu, fixed_cost)
+        return transport_of(plan, mu, nu, cost)
+
+    def _on_host(self, mu: Measure, nu: Measure, cost: AbstractCost) -> Plan:
+        costs = cost.matrix(mu.points, nu.points)
         shapes = jax.tree.map(
             lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype),
-            _as_arrays(costs.dtype, *_no_plan(n, m, Status.successful)),
+            _as_arrays(costs.dtype, *_no_plan(mu.size, nu.size, Status.successful)),
         )
         host = functools.partial(_solve_on_host, max_steps=self.max_steps)
-        return Plan(*jax.pure_callback(host, shapes, costs, a, b, vmap_method="sequential"))
+        arrays = (costs, mu.weights, nu.weights)
+        return Plan(*jax.pure_callback(host, shapes, *arrays, vmap_method="sequential"))
 
 
 def _solve_on_host(costs, a, b, *, max_steps: int):
@@ -83,8 +93,8 @@ def _network_simplex(costs, a, b, max_steps: int):
         coupling, log = ot.emd(
             a / a.sum(), b / b.sum(), costs / scale, max_steps, log=True, center_dual=False
         )
-    optimal = {1: Status.successful, 3: Status.max_steps_reached}
-    return mass * coupling, scale * log["u"], optimal.get(log["result_code"], Status.failed)
+    optimal = {1: Status.successful, 3: Status.pivots_exhausted}
+    return mass * coupling, scale * log["u"], optimal.get(log["result_code"], Status.solver_failed)
 
 
 def _extended(costs, f, rows, cols):

@@ -3,17 +3,43 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from .cost import AbstractCost
-from .coupling import Plan, Status, same_mass
+from ..measure import Measure
+from .cost import AbstractCost, AbstractPointCost, PowerCost
+from .envelope import transport_of
+from .mass import same_mass
+from .plan import Plan, Status
+from .transport import AbstractSolver, Transport, held_constant
 
 
-def monotone_plan(
-    x: Float[Array, "n 1"],
-    a: Float[Array, " n"],
-    y: Float[Array, "m 1"],
-    b: Float[Array, " m"],
-    cost: AbstractCost,
-) -> Plan:
+class Line(AbstractSolver):
+    """The monotone plan, for measures on the line and powers of the distance.
+
+    Everything runs on the device, in O((n + m) log(n + m)); `Exact()` chooses it by itself.
+
+    Raises:
+      ValueError: points of another dimension than one, or another cost than a `PowerCost`.
+    """
+
+    @property
+    def balanced(self) -> bool:
+        return True
+
+    @property
+    def scale_free(self) -> bool:
+        return True
+
+    def solve(self, mu: Measure, nu: Measure, cost: AbstractCost) -> Transport:
+        if mu.dim != 1 or not isinstance(cost, PowerCost):
+            raise ValueError(
+                "`solver` Line() needs points of shape (n, 1) and a PowerCost; got points of shape "
+                f"{mu.points.shape} and {type(cost).__name__}. Use Exact()."
+            )
+        fixed_mu, fixed_nu = held_constant((mu, nu))
+        plan = monotone_plan(fixed_mu, fixed_nu, cost)
+        return transport_of(plan, mu, nu, cost)
+
+
+def monotone_plan(mu: Measure, nu: Measure, cost: AbstractPointCost) -> Plan:
     r"""The plan that matches quantiles, optimal on the line for every convex cost of x - y.
 
     With sorted atoms its entries $(i_k, j_k)$ climb a staircase from (1, 1) to (n, m): the k-th
@@ -21,7 +47,8 @@ def monotone_plan(
     staircase $f_{i_k} + g_{j_k} = c_k$ determines the potentials
     {cite}`peyre2019computational`, Remark 2.30. No host callback, O((n + m) log(n + m)).
     """
-    x, y = _harmless(x, a, cost), _harmless(y, b, cost)
+    a, b = mu.weights, nu.weights
+    x, y = _harmless(mu, cost), _harmless(nu, cost)
     by_x, by_y = jnp.argsort(x[:, 0]), jnp.argsort(y[:, 0])
     i, j, shares = _staircase(a[by_x], b[by_y])
     rows, cols = by_x[i], by_y[j]
@@ -63,9 +90,7 @@ def _cumulative(a: Float[Array, " n"]) -> Float[Array, " n-1"]:
     return total[:-1] / jnp.where(total[-1] > 0, total[-1], 1.0)
 
 
-def _harmless(
-    x: Float[Array, "n 1"], a: Float[Array, " n"], cost: AbstractCost
-) -> Float[Array, "n 1"]:
+def _harmless(mu: Measure, cost: AbstractPointCost) -> Float[Array, "n 1"]:
     """The points, with zero in place of absent atoms at infinite cost, which would poison sums."""
-    near = jnp.isfinite(cost.pairs(2 * x, jnp.zeros_like(x)))
-    return jnp.where((near | (a > 0))[:, None], x, 0.0)
+    near = jnp.isfinite(cost.pairs(2 * mu.points, jnp.zeros_like(mu.points)))
+    return jnp.where((near | mu.present)[:, None], mu.points, 0.0)

@@ -5,15 +5,13 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.core import Tracer
 from jaxtyping import Array, Float
 
-from ..measure import Measure
-from .cost import AbstractCost, PowerCost
-from .coupling import RESULTS, AbstractSolver, Plan, Status, Transport, balanced, same_mass
-from .envelope import transport_cost
+from ..measure import RESULTS, Measure
+from .cost import AbstractCost, MatrixCost, PowerCost, as_cost
 from .exact import Exact
+from .mass import check_masses
+from .transport import AbstractSolver, Transport
 
 
 def wasserstein(
@@ -35,8 +33,9 @@ def wasserstein(
       ValueError: p < 1 or infinite; different dimensions; different masses.
     """
     cost = PowerCost(p)
-    check_spaces(mu, nu)
-    check_masses(mu, nu)
+    check_spaces(mu, nu, cost)
+    if solver.balanced:
+        check_masses(mu, nu)
     return _wasserstein(mu, nu, cost, solver)
 
 
@@ -44,7 +43,8 @@ def wasserstein(
 def _wasserstein(
     mu: Measure, nu: Measure, cost: PowerCost, solver: AbstractSolver
 ) -> Float[Array, ""]:
-    scale = power_of_two_above(mu.radius, nu.radius)
+    free = solver.scale_free
+    scale = power_of_two_above(mu.radius, nu.radius) if free else jnp.ones((), mu.points.dtype)
     near_mu, near_nu = (measure.with_points(measure.points / scale) for measure in (mu, nu))
     return scale * root(optimal_transport(near_mu, near_nu, cost, solver).value, cost.p)
 
@@ -52,7 +52,7 @@ def _wasserstein(
 def optimal_transport(
     mu: Measure,
     nu: Measure,
-    cost: AbstractCost = PowerCost(2),
+    cost: Any = PowerCost(2),
     solver: AbstractSolver = Exact(),
     *,
     throw: bool = True,
@@ -60,20 +60,25 @@ def optimal_transport(
     r"""A coupling of mu and nu of least cost $\int c(x, y)\, d\pi(x, y)$.
 
     Args:
-      mu, nu: measures of equal mass on the same space, of any sizes.
-      cost: `PowerCost(p)` or another cost between two points.
-      solver: `Exact()`, in float64 on the host.
+      mu, nu: measures on the same space, of any sizes; of equal mass unless the solver is
+        `Unbalanced`. With a matrix as cost they may live on different spaces.
+      cost: `PowerCost(p)`, a function of two points that JAX can trace, or a matrix of shape
+        (n, m).
+      solver: `Exact()`, in float64 on the host, or another solver of this folder.
       throw: whether to raise when the solver did not succeed; otherwise `.result` says it.
 
     Returns:
-      a `Transport`: `.value`, `.coupling`, `.potentials`, `.gap`, `.result`.
+      a `Transport`: `.value`, `.coupling`, `.potentials`, `.gap`, `.marginal_error`, `.result`.
 
     Raises:
-      ValueError: different dimensions; different masses (where they are known, outside `jax.jit`).
+      ValueError: different dimensions; different masses (where they are known, outside `jax.jit`);
+        a matrix of another shape.
       RuntimeError: the solver did not succeed (with `throw=True`).
     """
-    check_spaces(mu, nu)
-    check_masses(mu, nu)
+    cost = as_cost(cost)
+    check_spaces(mu, nu, cost)
+    if solver.balanced:
+        check_masses(mu, nu)
     return _optimal_transport(mu, nu, cost, solver, throw)
 
 
@@ -81,35 +86,11 @@ def optimal_transport(
 def _optimal_transport(
     mu: Measure, nu: Measure, cost: AbstractCost, solver: AbstractSolver, throw: bool
 ) -> Transport:
-    fixed_mu, fixed_nu = jax.lax.stop_gradient((mu, nu))
-    plan = solver.plan(fixed_mu.points, fixed_mu.weights, fixed_nu.points, fixed_nu.weights, cost)
-    plan = balanced(plan, fixed_mu.weights, fixed_nu.weights)
-    return Transport(
-        value=_value(mu, nu, cost, plan, throw),
-        rows=plan.rows,
-        cols=plan.cols,
-        masses=plan.masses,
-        potentials=(plan.f, plan.g),
-        result=_result(plan),
-    )
-
-
-def _value(mu, nu, cost: AbstractCost, plan: Plan, throw: bool) -> Float[Array, ""]:
-    """The cost of the plan over the entries that have mass; NaN if there is no plan."""
-    moved = (plan.masses > 0)[:, None]
-    x = jnp.where(moved, mu.points[plan.rows], 0.0)
-    y = jnp.where(moved, nu.points[plan.cols], 0.0)
-    value = transport_cost(cost.pairs(x, y), mu.weights, nu.weights, plan)
-    if throw:
-        value = _result(plan).error_if(value, plan.status != Status.successful)
-    return jnp.where(plan.status == Status.successful, value, jnp.nan)
-
-
-def _result(plan: Plan) -> RESULTS:
-    result: Any = RESULTS.failed
-    for status in Status:
-        result = RESULTS.where(plan.status == status, getattr(RESULTS, status.name), result)
-    return result
+    sol = solver.solve(mu, nu, cost)
+    if not throw:
+        return sol
+    value = sol.result.error_if(sol.value, sol.result != RESULTS.successful)
+    return eqx.tree_at(lambda found: found.value, sol, value)
 
 
 def root(power: Float[Array, ""], p: float) -> Float[Array, ""]:
@@ -127,8 +108,8 @@ def power_of_two_above(*radii: Float[Array, ""]) -> Float[Array, ""]:
     )
 
 
-def check_spaces(mu, nu) -> None:
-    """Raise unless mu and nu are single measures on one space."""
+def check_spaces(mu, nu, cost: AbstractCost) -> None:
+    """Raise unless mu and nu are single measures, on one space unless the cost is a matrix."""
     for name, measure in (("mu", mu), ("nu", nu)):
         if not isinstance(measure, Measure) or measure.points.ndim != 2:
             raise ValueError(
@@ -137,17 +118,5 @@ def check_spaces(mu, nu) -> None:
                 "batch use jax.vmap; for ConditionalMeasures use conditional_wasserstein, or "
                 "forget the positions with `.atoms`."
             )
-    if mu.dim != nu.dim:
+    if mu.dim != nu.dim and not isinstance(cost, MatrixCost):
         raise ValueError(f"`nu` must have the dimension {mu.dim} of `mu`; got {nu.dim}.")
-
-
-def check_masses(mu, nu) -> None:
-    """Raise unless the masses agree, where they are known."""
-    if isinstance(mu.weights, Tracer) or isinstance(nu.weights, Tracer):
-        return
-    first, second = (np.asarray(measure.weights, np.float64).sum() for measure in (mu, nu))
-    if not same_mass(first, second, mu.weights, nu.weights):
-        raise ValueError(
-            f"`nu` must have the total mass {first:.9g} of `mu`; got {second:.9g}. Divide each "
-            "`weights` by its sum."
-        )

@@ -1,0 +1,42 @@
+"""How a computation ended, in words that say what to try next."""
+
+import equinox as eqx
+
+
+class RESULTS(eqx.Enumeration):
+    """The status of a result; compare with `==`, print for the advice."""
+
+    successful = ""
+    max_steps_reached = (
+        "The search for the largest singular value used `max_steps` products before its residual "
+        "fell below `rtol`. Raise `max_steps`, raise `rtol`, or pass throw=False: the value is "
+        "still a lower bound."
+    )
+    not_finite = (
+        "The derivative at this measure is not finite. Look for NaN or infinity in the points and "
+        "in the arrays of the map, and, in float32, for scores beyond 1e37."
+    )
+    unequal_masses = (
+        "The two measures must have the same total mass. Divide each by its own with "
+        "`.normalize()`, or let mass appear and vanish with `solver=Unbalanced(rho)`."
+    )
+    nonfinite_cost = (
+        "The cost between two points is not finite. Look for NaN or inf in `points`, or scale "
+        "them down."
+    )
+    pivots_exhausted = (
+        "The network simplex did not reach the optimum within `max_steps` pivots. Raise "
+        "`max_steps` in `Exact(max_steps=...)`."
+    )
+    solver_failed = (
+        "The solver did not reach the optimum. Look for weights that span more than fifteen "
+        "orders of magnitude."
+    )
+    marginals_not_reached = (
+        "The iterations ended before the marginals were met to `tolerance`. Raise `max_steps`, "
+        "raise `epsilon`, or raise `tolerance`; `.marginal_error` says how far they are."
+    )
+    epsilon_too_small = (
+        "`epsilon` is too small for the precision of these numbers: one unit in the last place of "
+        "the largest cost is more than `epsilon` can resolve. Raise `epsilon`, or use float64."
+    )
