@@ -7,6 +7,7 @@ says what is in them without any mathematics. Two small models ship with the pac
 from typing import TYPE_CHECKING
 
 from . import zoo as zoo
+from .architecture import Architecture as Architecture
 from .error import ModelError as ModelError
 from .facts import Facts as Facts, inspect as inspect
 from .load import load as load

@@ -69,7 +69,8 @@ class Checkpoint:
         tensor = self.tensors[name]
         if tensor.shape != shape:
             raise ModelError(
-                f"{tensor.where} must have shape {shape} by config.json; got {tensor.shape}."
+                f"{tensor.where} must have shape {shape} by config.json or --arch; got "
+                f"{tensor.shape}."
             )
         self._taken.add(name)
         return tensor

@@ -17,18 +17,30 @@ class Config:
     Args:
       fields: what the file holds.
       where: its name, for messages.
+      guess: those of the fields that no file tells and that were assumed; None where a config.json
+        tells all that it should, so that what it leaves out has its standard meaning.
     """
 
-    def __init__(self, fields: dict[str, Any], where: str):
-        self.fields, self.where = fields, where
+    def __init__(self, fields: dict[str, Any], where: str, *, guess: dict[str, Any] | None = None):
+        self.fields, self.where, self._guess = fields, where, guess
         self.used: dict[str, Any] = {}
+        self.asked: set[str] = set()
 
     @classmethod
     def read(cls, path: Path) -> "Config":
         """The config.json at a path."""
         return cls(read_json(path, limit=10_000_000), str(path))
 
+    @property
+    def assumed(self) -> dict[str, Any]:
+        """What was neither told nor read off the tensors, with the values taken instead."""
+        if self._guess is None:
+            return {}
+        left_out = {n: value for n, value in self.used.items() if n not in self.fields}
+        return {**self._guess, **left_out}
+
     def __contains__(self, name: str) -> bool:
+        self.asked.add(name)
         return self.fields.get(name) is not None
 
     def integer(self, name: str, default: int | None = None, *, low: int = 1) -> int:
@@ -61,6 +73,7 @@ class Config:
 
     def expect(self, name: str, value: Any) -> None:
         """Refuses any value but the given one (which is also the default)."""
+        self.asked.add(name)
         if self.fields.get(name, value) != value:
             self._refuse(name, repr(value), self.fields[name])
 
@@ -73,6 +86,7 @@ class Config:
 
     def layer_type(self, index: int) -> str:
         """The kind of attention of a layer, by the list `layer_types`."""
+        self.asked.add("layer_types")
         kinds = self.fields["layer_types"]
         known = ("full_attention", "sliding_attention")
         if not isinstance(kinds, list) or len(kinds) <= index or kinds[index] not in known:
@@ -82,6 +96,7 @@ class Config:
 
     def section(self, name: str) -> "Config":
         """A nested object as a config of its own (empty where absent)."""
+        self.asked.add(name)
         value = self.fields.get(name)
         if value is None:
             return Config({}, f"{self.where}: {name}")
@@ -91,6 +106,7 @@ class Config:
         return Config(value, f"{self.where}: {name}")
 
     def _get(self, name: str, default: Any) -> Any:
+        self.asked.add(name)
         value = self.fields.get(name)
         self.used[name] = default if value is None else value
         return self.used[name]

@@ -3,12 +3,13 @@
 import dataclasses
 import math
 from pathlib import Path
+from typing import Any
 
-from .checkpoint import open_checkpoint
+from .architecture import Architecture
 from .config import Config
 from .error import ModelError
 from .header import FLOATING, ITEM_SIZE
-from .load import config_path, family_of, locate
+from .load import is_llama2c, locate, open_described
 from .tensor import Tensor
 
 
@@ -32,6 +33,7 @@ class Facts:
       dtypes: how many numbers of each dtype.
       bad: (tensor, count, first flat index) for each tensor that holds NaN or infinite values.
       files: the weight files.
+      assumed: what of the shape was neither told nor read off the tensors.
     """
 
     path: Path
@@ -47,6 +49,7 @@ class Facts:
     dtypes: dict[str, int]
     bad: tuple[tuple[str, int, int], ...]
     files: tuple[Path, ...]
+    assumed: dict[str, Any]
 
     def memory(self, tokens: int) -> int:
         """An estimate of the bytes that an audit of one layer needs at a number of tokens.
@@ -56,7 +59,7 @@ class Facts:
         return 4 * self.parameters + 6 * 4 * self.heads * tokens**2
 
 
-def inspect(path: str | Path) -> Facts:
+def inspect(path: str | Path, *, architecture: Architecture | None = None) -> Facts:
     """The facts of a model: its architecture, sizes, dtypes, and weights that are not finite.
 
     Takes what `load` takes. Every weight is read once; nothing is computed.
@@ -64,16 +67,14 @@ def inspect(path: str | Path) -> Facts:
     Raises:
       ModelError: as `load` (values that are not finite are counted, not refused).
     """
-    found = locate(path)
-    if found.is_file() and found.suffix != ".safetensors":
+    found = locate(path, architecture)
+    if is_llama2c(found, architecture):
         from .llama2c import read_llama2c
 
         checkpoint, config, _, _ = read_llama2c(found, "float32")
         family = "llama"
     else:
-        config = Config.read(config_path(found))
-        family = family_of(config)
-        checkpoint = open_checkpoint(found)
+        checkpoint, config, family = open_described(found, architecture)
     return _facts(found, family, config, list(checkpoint.tensors.values()))
 
 
@@ -98,6 +99,7 @@ def _facts(path: Path, family: str, config: Config, tensors: list[Tensor]) -> Fa
         dtypes=dict(sorted(dtypes.items())),
         bad=tuple((t.name, *bad) for t in weights if (bad := t.bad_values())[0]),
         files=tuple(sorted({tensor.path for tensor in tensors})),
+        assumed=config.assumed,
     )
 
 

@@ -4,9 +4,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import zoo
+from .architecture import Architecture, check_told, describe
 from .checkpoint import Checkpoint, open_checkpoint
 from .config import Config
 from .error import ModelError
+from .families import IMAGE_FAMILIES
 
 
 if TYPE_CHECKING:
@@ -16,22 +18,17 @@ if TYPE_CHECKING:
     from .tokenizer import AbstractTokenizer
 
 
-SUPPORTED = (
-    "bert", "roberta", "distilbert", "mpnet",
-    "gpt2",
-    "llama", "mistral", "qwen2", "qwen3",
-    "vit", "dinov2",
-)  # fmt: skip
-IMAGE_FAMILIES = ("vit", "dinov2")
-
-
-def load(path: str | Path, *, dtype: str = "float32") -> "meanfield.models.transformer.Transformer":
+def load(
+    path: str | Path, *, architecture: Architecture | None = None, dtype: str = "float32"
+) -> "meanfield.models.transformer.Transformer":
     """A pretrained transformer from files on this machine.
 
     Args:
       path: a folder with config.json and model.safetensors (or shards with their index), a
         safetensors file beside its config.json, a llama2.c `.bin` file, or the name of a model that
         ships with the package ("shakespeare-gpt", "digits-vit").
+      architecture: what weights without a config.json are (or with one that lacks something);
+        what was assumed beyond it stands in `model.assumed`.
       dtype: "float32", or "float64" (needs `jax_enable_x64`). Half-precision weights are made
         float32 first.
 
@@ -40,8 +37,8 @@ def load(path: str | Path, *, dtype: str = "float32") -> "meanfield.models.trans
         supported; the message names the file and says what to do.
     """
     _check_dtype(dtype)
-    path = locate(path)
-    if path.is_file() and path.suffix != ".safetensors":
+    path = locate(path, architecture)
+    if is_llama2c(path, architecture):
         from .llama2c import read_llama2c
 
         checkpoint, config, tokenizer, files = read_llama2c(path, dtype)
@@ -49,35 +46,59 @@ def load(path: str | Path, *, dtype: str = "float32") -> "meanfield.models.trans
     from .tokenizer import find_tokenizer
 
     described = config_path(path)
-    config = Config.read(described)
-    family = family_of(config)
-    checkpoint = open_checkpoint(path, dtype)
+    checkpoint, config, family = open_described(path, architecture, dtype)
     text = family not in IMAGE_FAMILIES
     tokenizer, files = find_tokenizer(described.parent) if text else (None, ())
     weights = sorted({tensor.path for tensor in checkpoint.tensors.values()})
-    return assemble(checkpoint, config, family, path, (described, *weights, *files), tokenizer)
+    sources = (*([described] if described.is_file() else []), *weights, *files)
+    return assemble(checkpoint, config, family, path, sources, tokenizer, architecture)
 
 
-def locate(path: str | Path) -> Path:
+def open_described(
+    path: Path, architecture: Architecture | None, dtype: str = "float32"
+) -> tuple[Checkpoint, Config, str]:
+    """The tensors of a safetensors model, its fields and its family."""
+    described = config_path(path)
+    if described.is_file() and architecture is None:  # before any weight is looked at
+        describe(described, path, None, {})
+    checkpoint = open_checkpoint(path, dtype)
+    shapes = {name: tensor.shape for name, tensor in checkpoint.tensors.items()}
+    return checkpoint, *describe(described, path, architecture, shapes)
+
+
+def is_llama2c(path: Path, architecture: Architecture | None) -> bool:
+    """Whether a path is a llama2.c file, which says all of itself.
+
+    Raises:
+      ModelError: it is, and something was told about it.
+    """
+    flat = path.is_file() and path.suffix != ".safetensors"
+    if flat and architecture is not None:
+        raise ModelError(
+            f"{path}: a llama2.c file says what it is; --arch (Architecture) is for safetensors."
+        )
+    return flat
+
+
+def locate(path: str | Path, architecture: Architecture | None = None) -> Path:
     """The model at a path, or the shipped one of that name where there is no such path.
 
     Raises:
-      ModelError: neither exists, or a folder without config.json.
+      ModelError: neither exists, or a folder without config.json that nothing else describes.
     """
     try:
-        return _locate(str(path))
+        return _locate(str(path), architecture)
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror}).") from None
 
 
-def _locate(name: str) -> Path:
+def _locate(name: str, architecture: Architecture | None) -> Path:
     path = Path(name)
     if not path.exists() and name in zoo.NAMES:
         return zoo.path(name)
     if path.is_dir():
-        if not config_path(path).is_file():
-            there = ", ".join(sorted(entry.name for entry in path.iterdir())[:12]) or "nothing"
-            raise ModelError(f"{path}: no config.json in this folder; there is: {there}.")
+        if not config_path(path).is_file() and architecture is None:
+            raise ModelError(_undescribed(path))
     elif not path.is_file():
         raise ModelError(
             f"{path}: no such file or folder. Give a folder with config.json and *.safetensors, a "
@@ -86,29 +107,18 @@ def _locate(name: str) -> Path:
     return path
 
 
+def _undescribed(folder: Path) -> str:
+    names = sorted(entry.name for entry in folder.iterdir())
+    there = ", ".join(names[:12]) or "nothing"
+    weights = any(name.endswith(".safetensors") for name in names)
+    advice = " If these weights have none, say what they are with --arch (Architecture)."
+    found = f"{folder}: no config.json in this folder; there is: {there}."
+    return found + advice if weights else found
+
+
 def config_path(path: Path) -> Path:
     """Where the config.json of a folder, or of a safetensors file, is."""
     return (path if path.is_dir() else path.parent) / "config.json"
-
-
-def family_of(config: Config) -> str:
-    """The model_type of a config.json, if it is supported.
-
-    Raises:
-      ModelError: another architecture; the message lists those supported.
-    """
-    family = config.fields.get("model_type")
-    if family not in SUPPORTED:
-        raise ModelError(
-            f"{config.where}: model_type {str(family)[:60]!r} is not supported; supported are "
-            f"{', '.join(SUPPORTED)}, and llama2.c .bin files."
-        )
-    if config.fields.get("quantization_config") is not None:
-        raise ModelError(
-            f"{config.where}: the checkpoint is quantised, which is not supported. Use the model "
-            "in float32, float16 or bfloat16."
-        )
-    return family
 
 
 def assemble(
@@ -118,6 +128,7 @@ def assemble(
     path: Path,
     sources: tuple[Path, ...],
     tokenizer: "AbstractTokenizer | None",
+    architecture: Architecture | None = None,
 ) -> "meanfield.models.transformer.Transformer":
     """The transformer that a checkpoint and a config describe; every tensor accounted for."""
     from .reader import Reader
@@ -125,8 +136,12 @@ def assemble(
 
     parts = _parts(Reader(checkpoint, config), family)
     checkpoint.finish(*parts.ignorable)
+    check_told(architecture, config)
+    card = Card(
+        family, path, config.used, sources, checkpoint.parameters, architecture, config.assumed
+    )
     return Transformer(
-        Card(family, path, config.used, sources, checkpoint.parameters),
+        card,
         parts.embedding,
         parts.entry,
         parts.layers,

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int
 from meanfield.attention import AbstractPointMap
 from meanfield.measure import ConditionalMeasure, Measure
 
+from .architecture import Architecture
 from .embedding import AbstractEmbedding
 from .error import ModelError
 from .layer import Layer
@@ -35,6 +36,8 @@ class Card:
     config: dict[str, Any]
     files: tuple[Path, ...]
     parameters: int
+    architecture: Architecture | None = None
+    assumed: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @functools.cached_property
     def hashes(self) -> dict[str, str]:
@@ -84,6 +87,16 @@ class Transformer(eqx.Module):
     def config(self) -> dict[str, Any]:
         """The fields of config.json that were used, each checked."""
         return self.card.config
+
+    @property
+    def architecture(self) -> Architecture | None:
+        """What `load` was told of weights without a config.json."""
+        return self.card.architecture
+
+    @property
+    def assumed(self) -> dict[str, Any]:
+        """Fields that were neither told nor read off the tensors (only with `architecture`)."""
+        return self.card.assumed
 
     @property
     def path(self) -> Path:
@@ -147,18 +160,32 @@ class Transformer(eqx.Module):
         n, states, _ = self._run(inputs)
         return jnp.asarray(np.stack([np.asarray(state)[:n] for state in states]))
 
-    def contexts(self, inputs) -> tuple[Measure | ConditionalMeasure, ...]:
+    def contexts(
+        self, inputs, *, keep: Sequence[int] | None = None
+    ) -> tuple[Measure | ConditionalMeasure, ...]:
         """The measure that enters the attention of each layer: n atoms of mass 1/n.
 
         In pre-norm models it is the image of the layer's input under its norm.
+
+        Args:
+          inputs: token ids (n,), or an image (c, h, w).
+          keep: for images, which tokens enter (0 is the class token); the others are left out
+            before the first layer, those kept have the positions they had. All by default.
+
+        Raises:
+          ModelError: as `hidden`; or `keep` with a model of text, or not of distinct tokens.
         """
-        n, _, contexts = self._run(inputs)
+        n, _, contexts = self._run(inputs, keep)
         kind = ConditionalMeasure.from_sequence if self.ordered else Measure
         return tuple(kind(jnp.asarray(np.asarray(points)[:n])) for points in contexts)
 
-    def _run(self, inputs) -> tuple[int, list[Array], list[Array]]:
+    def _run(
+        self, inputs, keep: Sequence[int] | None = None
+    ) -> tuple[int, list[Array], list[Array]]:
         """The length n, the padded states between blocks and the padded contexts."""
         points = self.embedding(inputs)
+        if keep is not None:
+            points = points[self._checked(keep, len(points))]
         mu = self._padded(points)
         if self.entry is not None:
             mu = _push(self.entry, mu)
@@ -169,6 +196,15 @@ class Transformer(eqx.Module):
             contexts.append(context)
         self._check_finite(states, len(points))
         return len(points), states, contexts
+
+    def _checked(self, keep: Sequence[int], count: int) -> list[int]:
+        if not hasattr(self.embedding, "grid"):
+            raise ModelError("`keep` is for images; of a text give fewer ids: ids[:n].")
+        if not keep or len(set(keep)) < len(keep) or not set(keep) <= set(range(count)):
+            raise ModelError(
+                f"`keep` must be distinct token numbers among 0..{count - 1}; got {list(keep)[:8]}."
+            )
+        return list(keep)
 
     def _check_finite(self, states: list[Array], n: int) -> None:
         for l, state in enumerate(states):
