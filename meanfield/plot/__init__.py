@@ -1,4 +1,4 @@
-"""Figures: each function takes an audit and axes, draws, and returns the axes; nothing is shown.
+"""Figures: each function takes a result and axes, draws, and returns the axes; nothing is shown.
 
 matplotlib is imported when the first figure is drawn.
 """
@@ -10,3 +10,4 @@ from .audit import (
     worst_tokens as worst_tokens,
 )
 from .overview import overview_png as overview_png
+from .transport import coupling as coupling, coupling_matrix as coupling_matrix

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 from meanfield.audits.record import Audit, Row
 
+from .axes import label_axes, new_axes
 from .labels import safe_label
-from .palette import ACCENT, INK, MUTED, heat, layer_colors
+from .palette import ACCENT, INK, heat, layer_colors
 
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 def layers(audit: Audit, ax: "Axes | None" = None) -> "Axes":
     """The local constant of each layer: a dot at the worst input, a bar down to the least, and a
     tick where splitting a token alone would be."""
-    ax = _axes(ax)
+    ax = new_axes(ax)
     for layer in audit.layers:
         if layer.local.value is None:
             continue
@@ -27,7 +28,7 @@ def layers(audit: Audit, ax: "Axes | None" = None) -> "Axes":
             ax.plot(layer.layer, layer.local.split, "_", color=ACCENT, ms=12, mew=2)
     ax.plot([], [], "o", color=heat(0.85), label="moving or splitting tokens")
     ax.plot([], [], "_", color=ACCENT, ms=12, mew=2, label="splitting one token")
-    _finish(ax, "layer", "local Lipschitz constant")
+    label_axes(ax, "layer", "local Lipschitz constant")
     ax.set_ylim(0, 1.15 * ax.get_ylim()[1])  # room for the legend above the highest layer
     ax.set_xticks([layer.layer for layer in audit.layers])
     ax.legend(frameon=False, fontsize="small", loc="upper center", ncols=2)
@@ -39,7 +40,7 @@ def heads(audit: Audit, ax: "Axes | None" = None) -> "Axes":
     from matplotlib.colors import LinearSegmentedColormap
     from matplotlib.ticker import MaxNLocator
 
-    ax = _axes(ax)
+    ax = new_axes(ax)
     rows = [_worst_row(audit, layer.layer, layer.input) for layer in audit.layers]
     values = [[head.value or float("nan") for head in row.heads] for row in rows]
     ramp = LinearSegmentedColormap.from_list("heat", [heat(i / 8) for i in range(9)])
@@ -47,14 +48,14 @@ def heads(audit: Audit, ax: "Axes | None" = None) -> "Axes":
     ax.set_yticks(range(len(rows)), [str(row.layer) for row in rows])
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=12))
     ax.figure.colorbar(image, ax=ax, label="local Lipschitz constant", pad=0.02)
-    _finish(ax, "head", "layer", grid=False)
+    label_axes(ax, "head", "layer", grid=False)
     return ax
 
 
 def growth(audit: Audit, ax: "Axes | None" = None) -> "Axes":
     """The local constant of each layer against the number of tokens, both logarithmic, with the
     fitted exponents and a ring where the behaviour changes."""
-    ax = _axes(ax)
+    ax = new_axes(ax)
     for record, color in zip(audit.growth, layer_colors(len(audit.growth)), strict=True):
         if len(record.lengths) < 2:
             continue
@@ -75,7 +76,7 @@ def growth(audit: Audit, ax: "Axes | None" = None) -> "Axes":
     ax.set_yscale("log")
     ax.set_xticks(lengths, [str(n) for n in lengths])
     _plain_ticks(ax)
-    _finish(ax, "tokens", "local Lipschitz constant")
+    label_axes(ax, "tokens", "local Lipschitz constant")
     if lengths:
         ax.legend(title="layer", frameon=False, fontsize="small", title_fontsize="small")
     return ax
@@ -83,7 +84,7 @@ def growth(audit: Audit, ax: "Axes | None" = None) -> "Axes":
 
 def worst_tokens(audit: Audit, ax: "Axes | None" = None) -> "Axes":
     """The share of the worst direction that is in each layer's worst token, named."""
-    ax = _axes(ax)
+    ax = new_axes(ax)
     named = [layer for layer in audit.layers if layer.worst_tokens]
     shares = [100 * layer.worst_tokens[0].share for layer in named]
     places = [layer.layer for layer in named]
@@ -102,31 +103,13 @@ def worst_tokens(audit: Audit, ax: "Axes | None" = None) -> "Axes":
     ax.set_xlim(0, 100)
     ax.set_yticks(places)
     ax.invert_yaxis()
-    _finish(ax, "share of the worst direction (%)", "layer")
+    label_axes(ax, "share of the worst direction (%)", "layer")
     ax.grid(False, axis="y")
     return ax
 
 
 def _worst_row(audit: Audit, layer: int, source: int) -> Row:
     return next(row for row in audit.rows if (row.layer, row.input) == (layer, source))
-
-
-def _axes(ax: "Axes | None") -> "Axes":
-    if ax is not None:
-        return ax
-    import matplotlib.pyplot as plt
-
-    return plt.subplots(figsize=(6, 4), layout="constrained")[1]
-
-
-def _finish(ax: Any, x: str, y: str, *, grid: bool = True) -> None:
-    ax.set_xlabel(x, color=INK)
-    ax.set_ylabel(y, color=INK)
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.tick_params(colors=INK, which="both")
-    if grid:
-        ax.grid(True, color=MUTED, alpha=0.25, lw=0.6)
-        ax.set_axisbelow(True)
 
 
 def _plain_ticks(ax: Any) -> None:

@@ -1,0 +1,27 @@
+"""Axes as every figure has them: made where none are given, labelled, with a quiet frame."""
+
+from typing import TYPE_CHECKING, Any
+
+from .palette import INK, MUTED
+
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def new_axes(ax: "Axes | None") -> "Axes":
+    if ax is not None:
+        return ax
+    import matplotlib.pyplot as plt
+
+    return plt.subplots(figsize=(6, 4), layout="constrained")[1]
+
+
+def label_axes(ax: Any, x: str, y: str, *, grid: bool = True) -> None:
+    ax.set_xlabel(x, color=INK)
+    ax.set_ylabel(y, color=INK)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.tick_params(colors=INK, which="both")
+    if grid:
+        ax.grid(True, color=MUTED, alpha=0.25, lw=0.6)
+        ax.set_axisbelow(True)
