@@ -1,0 +1,212 @@
+"""Costs between the atoms of two measures, made for a few rows at a time."""
+
+import abc
+import math
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from ..measure import Measure
+from .cost import AbstractCost, MatrixCost, PowerCost
+
+
+# So many costs at a time stay in cache, between the product that makes them and their exponentials.
+_BLOCK = 2**20
+# A table of costs of up to this many bytes is made once and kept.
+MEMORY = 2**28
+
+
+class AbstractPairs(eqx.Module):
+    r"""The costs $C_{ij} = c(x_i, y_j)$ of n m pairs, by blocks of rows.
+
+    What a row needs is in `rows`, arrays with a leading axis n; `costs` makes a block from a part
+    of them. Absent atoms cost something finite, whatever their points hold.
+    """
+
+    rows: eqx.AbstractVar[Any]
+    mesh: eqx.AbstractVar[jax.sharding.Mesh | None]
+
+    @property
+    @abc.abstractmethod
+    def shape(self) -> tuple[int, int]:
+        """The sizes (n, m)."""
+
+    @property
+    @abc.abstractmethod
+    def transpose(self) -> "AbstractPairs":
+        """The costs read from nu to mu."""
+
+    @abc.abstractmethod
+    def costs(self, rows: Any) -> Float[Array, "k m"]:
+        """The costs of a block of rows."""
+
+    @property
+    @abc.abstractmethod
+    def dtype(self) -> Any:
+        """The dtype of the costs."""
+
+
+class SquaredPairs(AbstractPairs):
+    r"""Squared distances by matrix products, $|x|^2 + |y|^2 - 2 \langle x, y \rangle$.
+
+    Points are centred by the caller: the digits that cancel are those of the largest norm.
+    """
+
+    rows: Float[Array, "n d"]
+    cols: Float[Array, "m d"]
+    mesh: jax.sharding.Mesh | None = eqx.field(static=True, default=None)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return len(self.rows), len(self.cols)
+
+    @property
+    def dtype(self) -> Any:
+        return jnp.result_type(self.rows, self.cols)
+
+    @property
+    def transpose(self) -> "SquaredPairs":
+        return SquaredPairs(rows=self.cols, cols=self.rows, mesh=self.mesh)
+
+    def costs(self, rows: Float[Array, "k d"]) -> Float[Array, "k m"]:
+        products = jnp.matmul(rows, self.cols.T, precision=jax.lax.Precision.HIGHEST)
+        return jnp.sum(rows**2, axis=1)[:, None] + jnp.sum(self.cols**2, axis=1) - 2 * products
+
+
+class PointPairs(AbstractPairs):
+    """Costs of any kind between points, pair by pair."""
+
+    rows: tuple[Float[Array, "n d"], Bool[Array, " n"]]
+    cols: tuple[Float[Array, "m d"], Bool[Array, " m"]]
+    cost: AbstractCost
+    swapped: bool = eqx.field(static=True, default=False)
+    mesh: jax.sharding.Mesh | None = eqx.field(static=True, default=None)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return len(self.rows[0]), len(self.cols[0])
+
+    @property
+    def dtype(self) -> Any:
+        return jnp.result_type(self.rows[0], self.cols[0])
+
+    @property
+    def transpose(self) -> "PointPairs":
+        return PointPairs(
+            rows=self.cols,
+            cols=self.rows,
+            cost=self.cost,
+            swapped=not self.swapped,
+            mesh=self.mesh,
+        )
+
+    def costs(self, rows: tuple[Array, Array]) -> Float[Array, "k m"]:
+        (x, seen_x), (y, seen_y) = rows, self.cols
+        costs = self.cost.matrix(y, x).T if self.swapped else self.cost.matrix(x, y)
+        return _harmless(costs, seen_x, seen_y)
+
+
+class TablePairs(AbstractPairs):
+    """Costs that have been written out."""
+
+    rows: Float[Array, "n m"]
+    mesh: jax.sharding.Mesh | None = eqx.field(static=True, default=None)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.rows.shape[0], self.rows.shape[1]
+
+    @property
+    def dtype(self) -> Any:
+        return self.rows.dtype
+
+    @property
+    def transpose(self) -> "TablePairs":
+        return TablePairs(rows=self.rows.T, mesh=self.mesh)
+
+    def costs(self, rows: Float[Array, "k m"]) -> Float[Array, "k m"]:
+        return rows
+
+
+def pairs_of(
+    mu: Measure,
+    nu: Measure,
+    cost: AbstractCost,
+    *,
+    memory: int = MEMORY,
+    mesh: jax.sharding.Mesh | None = None,
+) -> AbstractPairs:
+    """The costs between two measures: a table where it takes at most `memory` bytes."""
+    if isinstance(cost, MatrixCost):
+        costs = cost.matrix(mu.points, nu.points)
+        return TablePairs(rows=_harmless(costs, mu.present, nu.present), mesh=mesh)
+    x, y = _placed(mu), _placed(nu)
+    pairs = _point_pairs(x, y, mu, nu, cost, mesh)
+    if mu.size * nu.size * jnp.dtype(pairs.dtype).itemsize > memory or mesh is not None:
+        return pairs
+    return TablePairs(rows=pairs.costs(pairs.rows))
+
+
+def _point_pairs(x, y, mu: Measure, nu: Measure, cost: AbstractCost, mesh) -> AbstractPairs:
+    if isinstance(cost, PowerCost) and cost.p == 2:
+        centre = jax.lax.stop_gradient((_mean(x, mu) + _mean(y, nu)) / 2)
+        return SquaredPairs(rows=x - centre, cols=y - centre, mesh=mesh)
+    return PointPairs(rows=(x, mu.present), cols=(y, nu.present), cost=cost, mesh=mesh)
+
+
+def _placed(mu: Measure) -> Float[Array, "n d"]:
+    """The points, with the heaviest in place of absent ones whose distances would overflow."""
+    with_room = jnp.isfinite(4 * jnp.sum(mu.points**2, axis=1)) | mu.present
+    heaviest = jax.lax.stop_gradient(mu.points[jnp.argmax(mu.weights)])
+    return jnp.where(with_room[:, None], mu.points, jnp.where(jnp.any(mu.present), heaviest, 0.0))
+
+
+def _mean(x: Float[Array, "n d"], mu: Measure) -> Float[Array, " d"]:
+    mass = jnp.sum(mu.weights)
+    return mu.weights @ x / jnp.where(mass > 0, mass, 1.0)
+
+
+def _harmless(costs: Array, seen_x: Array, seen_y: Array) -> Float[Array, "n m"]:
+    """The costs, with zero in place of what is not finite and concerns an absent atom."""
+    seen = seen_x[:, None] & seen_y
+    return jnp.where(seen | jnp.isfinite(costs), costs, 0.0)
+
+
+def stream(
+    pairs: AbstractPairs,
+    values: tuple[Float[Array, " n"], ...],
+    body: Callable[..., tuple[Array, Array | None]],
+) -> tuple[Array, Array | None]:
+    """`body(costs, *values)` on each block of rows: results of rows joined, others summed.
+
+    `body` takes the costs (k, m) of a block and its part of each of `values`, and returns an array
+    with a leading axis k and one of any shape (or None) to add up over blocks. Rows that fill the
+    last block have values zero; they must add nothing.
+    """
+    n, m = pairs.shape
+    blocks = math.ceil(n / max(_BLOCK // max(m, 1), 8))
+    if isinstance(pairs, TablePairs) or blocks <= 1:
+        return body(pairs.costs(pairs.rows), *values)
+    size = math.ceil(n / blocks)
+
+    def blocked(array: Array) -> Array:
+        padding = [(0, blocks * size - n)] + [(0, 0)] * (array.ndim - 1)
+        return jnp.pad(array, padding).reshape(blocks, size, *array.shape[1:])
+
+    @jax.checkpoint
+    def one(rows, block):
+        return body(pairs.costs(rows), *block)
+
+    def step(total, given):
+        out, more = one(*given)
+        return (None if more is None else total + more), out
+
+    given = jax.tree.map(blocked, (pairs.rows, values))
+    _, shape = jax.eval_shape(one, *jax.tree.map(lambda array: array[0], given))
+    empty = None if shape is None else jnp.zeros(shape.shape, shape.dtype)
+    total, out = jax.lax.scan(step, empty, given)
+    return out.reshape(blocks * size, *out.shape[2:])[:n], total
