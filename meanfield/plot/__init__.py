@@ -1,13 +1,36 @@
 """Figures: each function takes a result and axes, draws, and returns the axes; nothing is shown.
 
-matplotlib is imported when the first figure is drawn.
+matplotlib is imported when the first figure is drawn. Figures of measures need JAX, those of an
+audit do not: each file is loaded when it is used, so that reports stay quick.
 """
 
-from .audit import (
-    growth as growth,
-    heads as heads,
-    layers as layers,
-    worst_tokens as worst_tokens,
-)
-from .overview import overview_png as overview_png
-from .transport import coupling as coupling, coupling_matrix as coupling_matrix
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+
+if TYPE_CHECKING:
+    from .audit import (
+        growth as growth,
+        heads as heads,
+        layers as layers,
+        worst_tokens as worst_tokens,
+    )
+    from .overview import overview_png as overview_png
+    from .transport import coupling as coupling, coupling_matrix as coupling_matrix
+
+_HOMES = {
+    "audit": ("growth", "heads", "layers", "worst_tokens"),
+    "overview": ("overview_png",),
+    "transport": ("coupling", "coupling_matrix"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f".{home}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *(name for names in _HOMES.values() for name in names)})
