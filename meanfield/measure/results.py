@@ -40,3 +40,8 @@ class RESULTS(eqx.Enumeration):
         "`epsilon` is too small for the precision of these numbers: one unit in the last place of "
         "the largest cost is more than `epsilon` can resolve. Raise `epsilon`, or use float64."
     )
+    barycenter_not_settled = (
+        "The barycentre still moved by more than `rtol` after `max_steps` iterations. Raise "
+        "`max_steps`, or raise `rtol`; with throw=False the last one is returned, whose objective "
+        "is an upper bound on the optimum."
+    )

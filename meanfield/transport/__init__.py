@@ -1,5 +1,6 @@
 """Optimal transport between measures: couplings of least cost and Wasserstein distances."""
 
+from .barycenter import Barycenter as Barycenter, barycenter as barycenter
 from .conditional import conditional_wasserstein as conditional_wasserstein
 from .cost import (
     AbstractCost as AbstractCost,
@@ -14,6 +15,23 @@ from .coupling import (
     SparseCoupling as SparseCoupling,
 )
 from .exact import Exact as Exact
+from .gaussian import (
+    AffineMap as AffineMap,
+    Gaussian as Gaussian,
+    bures as bures,
+    gaussian_map as gaussian_map,
+    gaussian_wasserstein as gaussian_wasserstein,
+)
+from .gaussian_barycenter import (
+    GaussianBarycenter as GaussianBarycenter,
+    gaussian_barycenter as gaussian_barycenter,
+)
 from .line import Line as Line
+from .sliced import (
+    Sliced as Sliced,
+    SlicedDistance as SlicedDistance,
+    sliced_wasserstein as sliced_wasserstein,
+)
+from .square_root import square_root as square_root
 from .transport import AbstractSolver as AbstractSolver, Transport as Transport
 from .wasserstein import optimal_transport as optimal_transport, wasserstein as wasserstein
