@@ -12,12 +12,14 @@ if TYPE_CHECKING:
     from . import (
         attention as attention,
         audits as audits,
+        implicit as implicit,
         lipschitz as lipschitz,
         measure as measure,
         models as models,
         plot as plot,
         report as report,
         spectrum as spectrum,
+        training as training,
         transport as transport,
     )
     from .attention import (
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
         stack as stack,
     )
     from .transport import (
+        Bottleneck as Bottleneck,
         Exact as Exact,
         Line as Line,
         PowerCost as PowerCost,
@@ -68,11 +71,14 @@ _HOMES = {
     "audits": "audit",
     "lipschitz": "Bound lipschitz_bound local_lipschitz LocalLipschitz worst_measure",
     "measure": "Ball ConditionalMeasure LayerNormRange Measure RESULTS Sphere stack",
-    "transport": "conditional_wasserstein Exact Line optimal_transport PowerCost wasserstein",
+    "transport": "Bottleneck conditional_wasserstein Exact Line optimal_transport PowerCost "
+    "wasserstein",
+    "implicit": "",
     "models": "",
     "plot": "",
     "report": "",
     "spectrum": "",
+    "training": "",
 }
 _HOME_OF = {name: folder for folder, names in _HOMES.items() for name in names.split()}
 __all__ = ["__version__", *_HOMES, *_HOME_OF]

@@ -13,6 +13,7 @@ import meanfield
 
 PACKAGE = pathlib.Path(meanfield.__file__).parent
 FLOORS = {
+    "implicit": 1,
     "measure": 1,
     "transport": 2,
     "attention": 2,
