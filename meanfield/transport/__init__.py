@@ -1,6 +1,7 @@
 """Optimal transport between measures: couplings of least cost and Wasserstein distances."""
 
 from .barycenter import Barycenter as Barycenter, barycenter as barycenter
+from .bottleneck import Bottleneck as Bottleneck
 from .conditional import conditional_wasserstein as conditional_wasserstein
 from .cost import (
     AbstractCost as AbstractCost,

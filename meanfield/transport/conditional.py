@@ -8,11 +8,12 @@ from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from ..measure import ConditionalMeasure, Measure
+from .bottleneck import Bottleneck
 from .cost import PowerCost
 from .exact import Exact
 from .mass import same_mass
 from .transport import AbstractSolver
-from .wasserstein import optimal_transport, power_of_two_above, root
+from .wasserstein import optimal_transport, root, solver_for, working_scale
 
 
 _BASES = "`nu` must have the base weights of `mu`: no mass moves between positions."
@@ -27,20 +28,23 @@ def conditional_wasserstein(
     r"""The distance $\left(\sum_s \theta_s W_p^p(\mu_s, \nu_s)\right)^{1/p}$.
 
     It compares sequences position by position: theta is the common base of the two measures and
-    mu_s, nu_s their fibres at position s. It is never less than $W_p$ between the measures with
+    mu_s, nu_s their fibres at position s. With p = inf it is $\max_s W_\infty(\mu_s, \nu_s)$ over
+    the positions that have mass. It is never less than $W_p$ between the measures with
     positions forgotten. One atom a position needs no solver: the fibre distances are
     $|x_s - y_s|$.
 
     Args:
       mu, nu: conditional measures with equal bases and equal fibre masses.
-      p: the exponent, a number with 1 <= p < inf.
+      p: the exponent, a number with p >= 1, or `jnp.inf`.
       solver: `Exact()`, run once a position.
 
     Raises:
-      ValueError: p < 1 or infinite; different dimensions or bases (bases are compared where they
-        are known; under `jax.jit` they raise a RuntimeError when the program runs).
+      ValueError: p < 1; a solver that does not solve for this p; different dimensions or bases
+        (bases are compared where they are known; under `jax.jit` they raise a RuntimeError when
+        the program runs).
     """
-    cost = PowerCost(p)
+    solver = solver_for(p, solver)
+    cost = PowerCost(1 if isinstance(solver, Bottleneck) else p)
     _check_spaces(mu, nu)
     size = max(mu.size, nu.size)
     mu, nu = mu.pad(size), nu.pad(size)
@@ -54,25 +58,36 @@ def _conditional_wasserstein(
 ) -> Float[Array, ""]:
     apart = jnp.any(~same_mass(mu.base, nu.base, mu.base, nu.base))
     base = eqx.error_if((mu.base + nu.base) / 2, apart, _BASES)
-    scale = power_of_two_above(mu.radius, nu.radius)
+    scale = working_scale(solver, mu, nu)
     near_mu, near_nu = (
         Measure(measure.points / scale, jnp.where(base[:, None] > 0, measure.weights, 0.0))
         for measure in (mu, nu)
     )
-    return scale * root(jnp.sum(base * _fibre_costs(near_mu, near_nu, cost, solver)), cost.p)
+    costs = _fibre_costs(near_mu, near_nu, cost, solver)
+    if isinstance(solver, Bottleneck):
+        return scale * _largest(jnp.where(base > 0, costs, 0.0))
+    return scale * root(jnp.sum(base * costs), cost.p)
+
+
+def _largest(values: Float[Array, " s"]) -> Float[Array, ""]:
+    """The maximum; of equal ones the first has all of the derivative."""
+    return values[jnp.argmax(values)] if len(values) else jnp.zeros((), values.dtype)
 
 
 def _fibre_costs(
     mu: Measure, nu: Measure, cost: PowerCost, solver: AbstractSolver
 ) -> Float[Array, " s"]:
-    """$W_p^p$ between the fibres, stacked along the leading axis."""
+    """The transport values of the fibres, stacked along the leading axis."""
     if mu.size == nu.size == 1:
-        return _dirac_costs(mu, nu, cost)
+        weights, costs = _dirac_costs(mu, nu, cost)
+        return costs if isinstance(solver, Bottleneck) else weights * costs
     return jax.vmap(lambda one, other: optimal_transport(one, other, cost, solver).value)(mu, nu)
 
 
-def _dirac_costs(mu: Measure, nu: Measure, cost: PowerCost) -> Float[Array, " s"]:
-    """The same for one atom a fibre, in closed form."""
+def _dirac_costs(
+    mu: Measure, nu: Measure, cost: PowerCost
+) -> tuple[Float[Array, " s"], Float[Array, " s"]]:
+    """The masses and costs of the one move that each fibre of one atom has."""
     weights = (mu.weights[:, 0] + nu.weights[:, 0]) / 2
     weights = eqx.error_if(
         weights,
@@ -81,7 +96,7 @@ def _dirac_costs(mu: Measure, nu: Measure, cost: PowerCost) -> Float[Array, " s"
     )
     moved = weights[:, None] > 0
     x, y = (jnp.where(moved, measure.points[:, 0], 0.0) for measure in (mu, nu))
-    return weights * cost.pairs(x, y)
+    return weights, cost.pairs(x, y)
 
 
 def _check_bases(mu: ConditionalMeasure, nu: ConditionalMeasure) -> None:

@@ -81,7 +81,7 @@ class PowerCost(AbstractPointCost):
         squared = jnp.sum((x - y) ** 2)
         if self.p == 2:
             return squared
-        apart = squared > 0
+        apart = squared != 0  # NaN too, which must not pass for a distance of zero
         return jnp.where(apart, jnp.where(apart, squared, 1.0) ** (self.p / 2), 0.0)
 
 

