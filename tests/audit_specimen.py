@@ -63,6 +63,7 @@ def specimen(tokens=None, layers=4, heads=3, inputs=2, **changes) -> Audit:
             max_tokens=512,
             hashes={"model.safetensors": "ab" * 32},
             config={"hidden_size": 8},
+            assumed={"num_attention_heads": heads},
         ),
         run=Run(
             version="0.1.0",

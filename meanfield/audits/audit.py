@@ -14,6 +14,8 @@ import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
+from meanfield.models import Architecture, load
+
 from .bench import AuditTask
 from .contexts import remember
 from .document import plain, restore
@@ -70,26 +72,23 @@ def audit(
     found = windows(loaded, inputs, settings)
     layers = _layers(loaded, settings)
     facts = model_record(loaded, name)
+    _check_heads(facts.heads, settings)
     itemsize = 4 if settings.dtype == "f32" else 8
     longest = max(len(window.tokens) for window in found)
     check_memory(loaded, longest, facts.heads, itemsize, settings.memory_limit)
     seed = tuple(int(word) for word in np.asarray(jax.random.key_data(key)).reshape(-1))
-    mark = digest(
-        facts.hashes or facts.name, [w.sha256 for w in found], _resume_settings(settings), seed
-    )
+    subject = (facts.hashes or facts.name, facts.config)
+    mark = digest(*subject, [w.sha256 for w in found], _resume_settings(settings), seed)
     book = Journal(journal, mark, resume=resume)
-    tasks = _tasks(name, found, layers, settings, key)
+    architecture = getattr(loaded, "architecture", None)
+    tasks = _tasks(name, architecture, found, layers, settings, key)
     _compute(tasks, book, executor, progress, Deadline(settings.time_limit))
     run = _run(settings, seed, command, started, time.monotonic() - clock, mark)
     return assemble(book, found, facts, run, layers, settings, expected=len(tasks))
 
 
 def _loaded(model: Any):
-    if isinstance(model, (str, os.PathLike)):
-        from meanfield.models import load
-
-        return load(os.fspath(model))
-    return model
+    return load(os.fspath(model)) if isinstance(model, (str, os.PathLike)) else model
 
 
 def _layers(model, settings: AuditSettings) -> tuple[int, ...]:
@@ -101,8 +100,15 @@ def _layers(model, settings: AuditSettings) -> tuple[int, ...]:
     return tuple(dict.fromkeys(chosen))
 
 
+def _check_heads(count: int, settings: AuditSettings) -> None:
+    chosen = range(count) if settings.heads is None else settings.heads
+    if not chosen or not all(0 <= head < count for head in chosen):
+        raise InputError(f"`heads` must be among 0..{count - 1}; got {list(chosen)}.")
+
+
 def _tasks(
     name: str,
+    architecture: Architecture | None,
     found: Sequence[Window],
     layers: Sequence[int],
     settings: AuditSettings,
@@ -110,7 +116,7 @@ def _tasks(
 ) -> list[AuditTask]:
     """One task for each input and layer, each with a key of its own."""
     return [
-        AuditTask(name, layer, i, window, settings, _seed(key, i, layer))
+        AuditTask(name, layer, i, window, settings, _seed(key, i, layer), architecture)
         for i, window in enumerate(found)
         for layer in layers
     ]
@@ -183,10 +189,10 @@ def assemble(
         model=facts,
         run=run,
         inputs=tuple(window.record for window in found),
-        layers=tuple(summarise_layer(group) for _, group in by_layer),
+        layers=tuple(summarise_layer(group, facts.heads) for _, group in by_layer),
         growth=growth,
         checks=(),
-        warnings=(*_warnings(rows), *_jumps(growth)),
+        warnings=(*_warnings(rows), *_jumps(growth, found)),
         rows=rows,
     )
 
@@ -196,13 +202,15 @@ def _warnings(rows: Sequence[Row]) -> Iterator[Warn]:
     yield from dict.fromkeys(warning for row in rows for warning in row.warnings)
 
 
-def _jumps(growth) -> Iterator[Warn]:
+def _jumps(growth, found: Sequence[Window]) -> Iterator[Warn]:
+    patches = all(window.kind == "image" for window in found)
     for record in growth:
         for jump in record.jumps:
+            where = "with few patches" if patches else f"near position {jump.before}"
             yield Warn(
                 "jump",
-                f"behaviour changes near position {jump.before}: the local constant grows "
-                f"{jump.factor:.1f} times between {jump.before} and {jump.after} tokens.",
+                f"behaviour changes {where}: the local constant grows {jump.factor:.1f} times "
+                f"between {jump.before} and {jump.after} tokens.",
                 f"layer {record.layer}",
             )
 
@@ -222,6 +230,7 @@ def model_record(model, name: str) -> Model:
         max_tokens=model.max_tokens and int(model.max_tokens),
         hashes=dict(model.hashes),
         config={k: v for k, v in dict(model.config).items() if _scalar(v)},
+        assumed={k: v for k, v in getattr(model, "assumed", {}).items() if _scalar(v)},
     )
 
 

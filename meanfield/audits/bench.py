@@ -9,8 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from meanfield.models import Architecture
+
 from .constants import bucket
-from .contexts import attention_of, contexts
+from .contexts import attention_of, contexts, find
 from .inputs import Window
 from .record import Warn
 from .settings import AuditSettings
@@ -27,6 +29,7 @@ class AuditTask:
       window: the input itself.
       settings: what to measure.
       seed: the data of the random key of this row.
+      architecture: what `models.load` is told of weights without a config.json.
     """
 
     model: str
@@ -35,6 +38,7 @@ class AuditTask:
     window: Window
     settings: AuditSettings
     seed: tuple[int, ...]
+    architecture: Architecture | None = None
 
 
 @dataclass
@@ -77,6 +81,7 @@ class Bench:
 def set_up(task: AuditTask) -> Bench:
     """The attention and the context of a task, padded to a size that has a program already."""
     dtype, n = task.settings.dtype, len(task.window.tokens)
+    find(task.model, task.architecture)
     mu = context_of(task, n)
     return Bench(
         task=task,
@@ -88,6 +93,6 @@ def set_up(task: AuditTask) -> Bench:
 
 
 def context_of(task: AuditTask, length: int):
-    """What enters the task's layer when its window is cut to `length` tokens."""
+    """What enters the task's layer when only `length` tokens of its window do."""
     mu = contexts(task.model, task.window, length, task.settings.dtype)[task.layer]
     return mu.merge() if task.settings.dedup else mu

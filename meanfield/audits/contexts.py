@@ -8,6 +8,7 @@ import numpy as np
 
 from meanfield.attention import AbstractAttention, CausalAttention
 from meanfield.measure import ConditionalMeasure, Measure
+from meanfield.models import Architecture, load
 
 from .inputs import Window
 
@@ -18,36 +19,45 @@ _LOADED: dict[str, object] = {}
 def remember(model) -> str:
     """A name under which tasks of this process find a model that is already in memory."""
     name = str(model.path) if getattr(model, "path", None) else f"in memory {id(model)}"
-    _LOADED[name] = model
+    _keep(name, model)
     return name
 
 
-def model_named(name: str):
-    """The model that was remembered under `name`, or else the checkpoint at that path."""
-    if name not in _LOADED:
-        from meanfield.models import load
+def _keep(name: str, model) -> None:
+    if _LOADED.get(name, model) is not model:  # another model from the same path
+        attention_of.cache_clear()
+        contexts.cache_clear()
+    _LOADED[name] = model
 
-        _LOADED[name] = load(name)
+
+def find(name: str, architecture: Architecture | None = None):
+    """The model that was remembered under `name`, or else the checkpoint at that path."""
+    if name not in _LOADED or getattr(_LOADED[name], "architecture", None) != architecture:
+        _keep(name, load(name, architecture=architecture))
     return _LOADED[name]
 
 
 @lru_cache(maxsize=64)
 def attention_of(name: str, layer: int, dtype: str):
     """The attention of one layer in the precision of the audit."""
-    return cast(model_named(name).layers[layer].attention, dtype)  # pyright: ignore
+    return cast(_LOADED[name].layers[layer].attention, dtype)  # pyright: ignore
 
 
 @lru_cache(maxsize=16)
 def contexts(
     name: str, window: Window, length: int, dtype: str
 ) -> tuple[Measure | ConditionalMeasure, ...]:
-    """The context of every layer when the window is cut to its first `length` tokens.
+    """The context of every layer when only `length` tokens of the window enter.
 
-    A text is read again by the model; images and hidden states are only whole.
+    A text is cut to a prefix and read again by the model, an image is read again with patches left
+    out. Hidden states are cut: those of the tokens kept stay as they are, which for causal models
+    is what the model computes on the prefix.
     """
-    model = model_named(name)
+    model = _LOADED[name]
     if window.kind == "hidden":
-        found = _from_states(model, window.array)
+        found = _from_states(model, window.array[:, :length])  # pyright: ignore
+    elif window.kind == "image" and length < len(window.tokens):
+        found = model.contexts(window.array, keep=window.order[:length])  # pyright: ignore
     else:
         read = np.asarray(window.prefix(length)) if window.kind == "text" else window.array
         found = model.contexts(read)  # pyright: ignore[reportAttributeAccessIssue]

@@ -12,10 +12,11 @@ from .sensitivity import global_bounds
 
 
 def head_rows(bench: Bench) -> tuple[Head, ...]:
-    """Constants, entropy, scores and bounds of every head."""
-    heads = bench.attention.heads
+    """Constants, entropy, scores and bounds of every head that is audited."""
+    every, settings = bench.attention.heads, bench.task.settings
+    chosen = range(len(every)) if settings.heads is None else sorted(set(settings.heads))
+    heads, metrics = [every[h] for h in chosen], settings.metrics
     stack = stack_heads(heads)
-    metrics = bench.task.settings.metrics
     constants = facts = None
     if "heads" in metrics:
         constants = bench.attempt("heads", lambda: _head_constants(bench, stack), None)
@@ -26,7 +27,7 @@ def head_rows(bench: Bench) -> tuple[Head, ...]:
     bounds = [None] * stack.count
     if "bounds" in metrics and "heads" in metrics:
         bounds = [global_bounds(bench, head) for head in heads]
-    return tuple(_head(h, constants, facts, bounds[h]) for h in range(stack.count))
+    return tuple(_head(h, i, constants, facts, bounds[i]) for i, h in enumerate(chosen))
 
 
 def _head_constants(bench: Bench, stack: HeadStack) -> dict[str, np.ndarray]:
@@ -39,17 +40,18 @@ def _facts(bench: Bench, stack: HeadStack):
     return jax.tree.map(np.asarray, head_facts(stack.arrays, stack.rest, bench.padded, tokens))
 
 
-def _head(h: int, constants, facts, bounds: Bounds | None) -> Head:
-    smooth, split = (constants and finite(constants[name][h]) for name in ("smooth", "split"))
+def _head(h: int, i: int, constants, facts, bounds: Bounds | None) -> Head:
+    """The record of head h, the i-th of those audited."""
+    smooth, split = (constants and finite(constants[name][i]) for name in ("smooth", "split"))
     return Head(
         head=h,
         value=None if smooth is None or split is None else max(smooth, split),
         smooth=smooth,
         split=split,
-        score_min=facts and finite(facts.score_min[h]),
-        score_max=facts and finite(facts.score_max[h]),
-        entropy=facts and finite(facts.entropy[h]),
-        max_attention=facts and finite(facts.max_attention[h]),
-        sink=facts and finite(facts.sink[h]),
+        score_min=facts and finite(facts.score_min[i]),
+        score_max=facts and finite(facts.score_max[i]),
+        entropy=facts and finite(facts.entropy[i]),
+        max_attention=facts and finite(facts.max_attention[i]),
+        sink=facts and finite(facts.sink[i]),
         bounds=bounds,
     )

@@ -9,6 +9,7 @@ import numpy as np
 
 from .record import Input
 from .settings import AuditSettings
+from .spread import spread
 
 
 class InputError(ValueError):
@@ -27,6 +28,7 @@ class Window:
       tokens: a display string for each atom.
       frame: how many special tokens stand before and after the text.
       start, total: the window covers tokens start, start + 1, ... of `total`.
+      order: the tokens of an image in the order in which smaller inputs take them.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Window:
     frame: tuple[int, int] = (0, 0)
     start: int = 0
     total: int = 0
+    order: tuple[int, ...] = ()
 
     @property
     def sha256(self) -> str:
@@ -180,7 +183,9 @@ def _cut(
 def _image(model, name: str, image: np.ndarray) -> Window:
     image = _finite(name, image)
     tokens = tuple(model.tokens(image))
-    return Window(name, "image", None, image, tokens, total=len(tokens))
+    grid = getattr(getattr(model, "embedding", None), "grid", None)
+    order = () if grid is None else (0, *(1 + cell for cell in spread(*grid)))
+    return Window(name, "image", None, image, tokens, total=len(tokens), order=order)
 
 
 def _hidden(model, name: str, states: np.ndarray) -> Window:

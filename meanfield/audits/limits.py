@@ -40,6 +40,19 @@ def check_memory(model, n: int, heads: int, itemsize: int, limit: int | None) ->
     )
 
 
+def check_weights(size: int, limit: int) -> None:
+    """Refuses weight files larger than `limit` bytes before any of them is read.
+
+    Raises:
+      LimitError: they are larger.
+    """
+    if size > limit:
+        raise LimitError(
+            f"the weights alone are {in_gib(size)}, the memory limit is {in_gib(limit)}; raise "
+            "--memory-limit."
+        )
+
+
 def in_gib(size: int) -> str:
     """Bytes in GiB or MiB."""
     return f"{size / 2**30:.2g} GiB" if size >= 2**30 else f"{math.ceil(size / 2**20)} MiB"

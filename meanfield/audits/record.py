@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 
-SCHEMA = "meanfield.audit/1"
+SCHEMA = "meanfield.audit/2"
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,10 @@ class Input:
 
 @dataclass(frozen=True)
 class Model:
-    """What was audited: where from, which files, how large."""
+    """What was audited: where from, which files, how large.
+
+    `assumed` are fields that weights without a config.json did not tell.
+    """
 
     name: str
     path: str
@@ -153,6 +156,7 @@ class Model:
     max_tokens: int | None
     hashes: dict[str, str]
     config: dict[str, str | int | float | bool | None]
+    assumed: dict[str, str | int | float | bool | None]
 
 
 @dataclass(frozen=True)
@@ -186,7 +190,10 @@ class Run:
 
 @dataclass(frozen=True)
 class LayerSummary:
-    """One layer over all inputs: the worst input's row, with the median and least of the others."""
+    """One layer over all inputs: the worst input's row, with the median and least of the others.
+
+    What is said of heads is said of those that were audited; `heads_sum` is null unless all were.
+    """
 
     layer: int
     input: int

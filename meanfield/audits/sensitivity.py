@@ -42,11 +42,13 @@ def worst_tokens(task: AuditTask, shares: tuple[float, ...]) -> tuple[WorstToken
 
 
 def growth_curve(bench: Bench, whole: float | None) -> tuple[tuple[int, ...], tuple]:
-    """The local constant of the layer along prefixes; the last one is the whole window."""
+    """The local constant of the layer on ever more tokens; the last time on the whole window."""
     task, n = bench.task, len(bench.task.window.tokens)
-    if task.window.kind != "text":
+    image = task.window.kind == "image"
+    if image and not task.window.order:
         return (), ()
-    lengths = ladder(n, task.settings.growth_from)
+    start = task.settings.growth_from
+    lengths = ladder(n, min(start, max(n // 4, 4)) if image else start)
     values = [bench.attempt("growth", lambda m=m: _prefix(bench, m), None) for m in lengths[:-1]]
     return lengths, (*values, whole)
 

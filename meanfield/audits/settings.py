@@ -14,6 +14,8 @@ class AuditSettings:
 
     Attributes:
       layers: the layers to audit; None for all.
+      heads: the heads to audit in each of them; None for all. The constants of a layer are always
+        those of all its heads together.
       metrics: which of `METRICS` to compute; "local" is always there.
       max_tokens: the longest window of text, special tokens included.
       overflow: what happens to a longer text: `truncate`, cut into `window`s, or `error`.
@@ -23,13 +25,14 @@ class AuditSettings:
       rtol: relative residual at which the Lanczos search stops.
       max_steps: most Lanczos steps.
       worst: how many worst tokens are named.
-      growth_from: the shortest prefix of the growth curve.
+      growth_from: the shortest prefix of the growth curve (images with few patches start lower).
       jump: ratio between consecutive prefixes above which a change of behaviour is flagged.
       time_limit: seconds after which no new row is started.
       memory_limit: bytes that the estimate of one row may not exceed.
     """
 
     layers: tuple[int, ...] | None = None
+    heads: tuple[int, ...] | None = None
     metrics: tuple[str, ...] = METRICS
     max_tokens: int = 256
     overflow: str = "truncate"

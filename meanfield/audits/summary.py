@@ -6,8 +6,13 @@ from collections.abc import Sequence
 from .record import Head, LayerSummary, Row
 
 
-def summarise_layer(rows: Sequence[Row]) -> LayerSummary:
-    """The rows of one layer over all inputs, told by the row with the largest local constant."""
+def summarise_layer(rows: Sequence[Row], heads: int | None = None) -> LayerSummary:
+    """The rows of one layer over all inputs, told by the row with the largest local constant.
+
+    Args:
+      rows: the rows.
+      heads: how many heads the layer has; None where all were audited.
+    """
     worst = max(rows, key=lambda row: -1.0 if row.local.value is None else row.local.value)
     values = [row.local.value for row in rows if row.local.value is not None]
     top = max(worst.heads, key=lambda head: head.value or 0.0, default=None)
@@ -22,7 +27,7 @@ def summarise_layer(rows: Sequence[Row]) -> LayerSummary:
         least=min(values) if values else None,
         worst_head=None if top is None else top.head,
         head_value=None if top is None else top.value,
-        heads_sum=_sum([head.value for head in worst.heads]),
+        heads_sum=_sum(worst.heads) if heads in (None, len(worst.heads)) else None,
         entropy=_mean(worst.heads),
         max_attention=_largest([head.max_attention for row in rows for head in row.heads]),
         sink=_largest([head.sink for row in rows for head in row.heads]),
@@ -42,9 +47,9 @@ def _largest(values: Sequence[float | None]) -> float | None:
     return max((value for value in values if value is not None), default=None)
 
 
-def _sum(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) if known and len(known) == len(values) else None
+def _sum(heads: Sequence[Head]) -> float | None:
+    known = [head.value for head in heads if head.value is not None]
+    return sum(known) if known and len(known) == len(heads) else None
 
 
 def _mean(heads: Sequence[Head]) -> float | None:

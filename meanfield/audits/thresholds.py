@@ -125,6 +125,20 @@ def check(threshold: Threshold, audit: Audit) -> Check:
     return Check(threshold.expression, value, threshold.limit, not violated)
 
 
+def is_culprit(check: Check, layer: LayerSummary) -> bool:
+    """Whether a check that failed is about this layer, or failed because of it."""
+    if f"[{layer.layer}]" in check.expression:
+        return True
+    try:
+        threshold = parse(check.expression)
+    except ThresholdError:
+        return False  # a comparison with a baseline, which names its layer
+    value = _LAYER_METRICS.get(threshold.metric, lambda _: None)(layer)
+    if value is None or threshold.layer is not None:
+        return False
+    return _OPERATORS[threshold.operator](value, threshold.limit)
+
+
 def regressions(audit: Audit, baseline: Audit, allowed: float) -> tuple[Check, ...]:
     """One check per layer: the local constant may exceed the baseline's by a fraction."""
     old = {layer.layer: layer.local.value for layer in baseline.layers}

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from .described import Arch, Fields, HeadCount, architecture, heads_or_count
 from .exits import Exit, UsageError, guarded
 
 
@@ -24,10 +25,13 @@ def audit(
     model: Annotated[
         str,
         typer.Argument(
-            help="Folder with config.json and *.safetensors, a llama2.c .bin file, or a shipped "
-            "model: shakespeare-gpt, digits-vit."
+            help="Folder with config.json and *.safetensors, a safetensors file with --arch, a "
+            "llama2.c .bin file, or a shipped model: shakespeare-gpt, digits-vit."
         ),
     ] = "shakespeare-gpt",
+    arch: Arch = None,
+    head_count: HeadCount = None,
+    fields: Fields = None,
     text: Annotated[
         Many, typer.Option(help="A UTF-8 text file, or - for stdin. Repeatable.")
     ] = None,
@@ -36,9 +40,17 @@ def audit(
         typer.Option(help="Token ids (.json, .npy) or hidden states (layers, n, d) as .npy."),
     ] = None,
     images: Annotated[
-        list[Path] | None, typer.Option(help="Images (c, h, w) or (b, c, h, w) as .npy.")
+        list[Path] | None,
+        typer.Option(help="Images (c, h, w) or (b, c, h, w): a .npy file or a folder of them."),
     ] = None,
     layers: Annotated[str | None, typer.Option(help="Which layers: 0,3-5. All by default.")] = None,
+    heads: Annotated[
+        str | None,
+        typer.Option(
+            help="Which heads: 0,3-5. All by default. With --arch, one number N says how many "
+            "there are, as --head-count N does."
+        ),
+    ] = None,
     metrics: Annotated[
         str, typer.Option(help="Which of local, heads, entropy, bounds, growth.")
     ] = "local,heads,entropy,bounds,growth",
@@ -83,6 +95,8 @@ def audit(
     formats, to_stdout = outputs.parse_formats(format), out == "-"
     _check(formats, to_stdout=to_stdout, resume=resume)
     given = bool(text or tokens or images)
+    heads, head_count = heads_or_count(heads, arch, head_count)
+    told = architecture(arch, head_count, fields)
     settings = _settings(
         metrics=metrics,
         max_tokens=max_tokens,
@@ -91,6 +105,7 @@ def audit(
         dedup=dedup,
         dtype=dtype,
         layers=layers,
+        heads=heads,
         memory_limit=memory_limit,
         time_limit=time_limit,
     )
@@ -101,7 +116,7 @@ def audit(
         outputs.check_folder(folder, force=force, resume=resume)
     with progress(wanted=not (no_progress or quiet)) as report:
         again = {"folder": folder, "resume": resume, "force": force}
-        result = _run(model, inputs, settings, seed=seed, report=report, **again)
+        result = _run(model, told, inputs, settings, seed=seed, report=report, **again)
     result = verdicts(result)
     if folder is None:
         sys.stdout.write(outputs.to_json(result))
@@ -126,16 +141,19 @@ def _check(formats: tuple[str, ...], *, to_stdout: bool, resume: bool) -> None:
         raise UsageError("--resume needs the folder of the interrupted run; give --out FOLDER.")
 
 
-def _settings(*, metrics: str, layers: str | None, memory_limit, time_limit, **fields):
+def _settings(
+    *, metrics: str, layers: str | None, heads: str | None, memory_limit, time_limit, **fields
+):
     from meanfield.audits import AuditSettings
     from meanfield.audits.limits import LimitError, parse_memory, parse_time
 
-    from .sources import parse_layers
+    from .sources import parse_numbers
 
     try:
         return AuditSettings(
             metrics=tuple(part.strip() for part in metrics.split(",")),
-            layers=parse_layers(layers),
+            layers=parse_numbers("--layers", layers),
+            heads=parse_numbers("--heads", heads),
             memory_limit=None if memory_limit is None else parse_memory(memory_limit),
             time_limit=None if time_limit is None else parse_time(time_limit),
             **fields,
@@ -171,12 +189,15 @@ def _choose(device: str | None) -> None:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when numpy is first imported
 
 
-def _run(model: str, inputs, settings, *, seed, folder: Path | None, resume, force, report):
-    from meanfield.models import load
+def _run(model: str, told, inputs, settings, *, seed, folder: Path | None, resume, force, report):
+    from meanfield.audits.limits import check_weights
+    from meanfield.models import load, weight_bytes
 
     from .outputs import journal_of
 
-    loaded = load(model)  # nothing is written for a model that cannot be read
+    if settings.memory_limit is not None:
+        check_weights(weight_bytes(model, architecture=told), settings.memory_limit)
+    loaded = load(model, architecture=told)  # nothing is written for what cannot be read
     if folder is not None:
         # matplotlib takes half a second to load: it does so while XLA compiles
         threading.Thread(target=import_module, args=[_FIGURES], daemon=True).start()

@@ -21,9 +21,22 @@ def gather(model: str, texts: list[str], tokens: list[Path], images: list[Path])
         found["stdin" if name == "-" else name] = read_text(name)
     for path in tokens:
         found[str(path)] = read_tokens(path)
-    for path in images:
+    for path in (file for given in images for file in _files(given)):
         found[str(path)] = read_array(path)
     return found or samples(model)
+
+
+def _files(path: Path) -> list[Path]:
+    """A file itself, or the .npy files of a folder.
+
+    Raises:
+      SourceError: the folder has none.
+    """
+    if not path.is_dir():
+        return [path]
+    if not (found := sorted(path.glob("*.npy"))):
+        raise SourceError(f"--images {path} is a folder without .npy files.")
+    return found
 
 
 def read_text(name: str) -> str:
@@ -91,18 +104,19 @@ def samples(model: str) -> dict[str, Any]:
     return {"sample text": zoo.sample_text()}
 
 
-def parse_layers(text: str | None) -> tuple[int, ...] | None:
-    """`0,3-5` as (0, 3, 4, 5); None for all.
+def parse_numbers(option: str, text: str | None) -> tuple[int, ...] | None:
+    """`0,3-5` as (0, 3, 4, 5), each once; None for all.
 
     Raises:
-      UsageError: not such a list.
+      UsageError: the value of `option` is not such a list.
     """
     if text is None or text == "all":
         return None
     try:
         spans = [[int(end) for end in part.split("-", 1)] for part in text.split(",")]
     except ValueError:
-        raise UsageError(f"--layers looks like 0,3-5; got {text!r}.") from None
+        raise UsageError(f"{option} looks like 0,3-5; got {text!r}.") from None
     if any(not 0 <= span[0] <= span[-1] < 10_000 for span in spans):
-        raise UsageError(f"--layers looks like 0,3-5; got {text!r}.")
-    return tuple(layer for span in spans for layer in range(span[0], span[-1] + 1))
+        raise UsageError(f"{option} looks like 0,3-5; got {text!r}.")
+    numbers = (number for span in spans for number in range(span[0], span[-1] + 1))
+    return tuple(dict.fromkeys(numbers))

@@ -7,7 +7,14 @@ from contextlib import contextmanager
 from meanfield.audits.record import Audit
 from meanfield.report.escape import visible
 from meanfield.report.numbers import number
-from meanfield.report.table import HEADER, headline, layer_rows, verdict
+from meanfield.report.table import (
+    HEADER,
+    assumptions,
+    chosen_heads,
+    headline,
+    layer_rows,
+    verdict,
+)
 from meanfield.report.text import bounds_line
 
 
@@ -75,19 +82,29 @@ def _about(audit: Audit) -> Iterator[str]:
         visible(model.name),
         visible(model.family),
         f"{model.layers} layers × {model.heads} heads",
+        *([found] if (found := chosen_heads(audit)) else []),
         f"d={model.dim}",
         *([f"sha256 {sha[:8]}…"] if sha else []),
         run.dtype,
         f"jax {run.jax} {run.device}",
     ]
     yield " · ".join(parts)
-    for source in audit.inputs[:3]:
+    if found := assumptions(audit):
+        yield f"assumed  {found}  (the weights do not tell; --set NAME=VALUE does)"
+    for i, source in enumerate(audit.inputs[:3]):
         window = f"{len(source.tokens)} of {source.total} tokens"
-        yield f"{source.kind}  {visible(source.name)}  {window}" + (
-            f" from {source.start}" if source.start else ""
-        )
+        start = f" from {source.start}" if source.start else ""
+        yield f"{source.kind}  {visible(source.name)}  {window}{start}{_merged(audit, i)}"
     if len(audit.inputs) > 3:
         yield f"and {len(audit.inputs) - 3} more inputs; the worst one is shown for each layer"
+
+
+def _merged(audit: Audit, source: int) -> str:
+    """How many equal tokens became masses; nothing without --dedup."""
+    row = next((row for row in audit.rows if row.input == source), None)
+    if row is None or not audit.run.settings.get("dedup"):
+        return ""
+    return f" · {row.tokens - row.atoms} duplicates merged"
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]], *, bold: str | None = None):

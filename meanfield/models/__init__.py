@@ -10,7 +10,7 @@ from . import zoo as zoo
 from .architecture import Architecture as Architecture
 from .error import ModelError as ModelError
 from .facts import Facts as Facts, inspect as inspect
-from .load import load as load
+from .load import load as load, weight_bytes as weight_bytes
 
 
 if TYPE_CHECKING:

@@ -90,7 +90,7 @@ def _facts(path: Path, family: str, config: Config, tensors: list[Tensor]) -> Fa
         family=family,
         layers=_integer(config, "layers"),
         heads=heads,
-        key_value_heads=config.integer("num_key_value_heads", heads),
+        key_value_heads=_groups(config, heads),
         dim=_integer(config, "dim"),
         max_tokens=_longest(config, family),
         tensors=len(tensors),
@@ -108,6 +108,11 @@ def _integer(config: Config, fact: str) -> int:
         if name in config:
             return config.integer(name)
     raise ModelError(f"{config.where}: {_ALIASES[fact][0]} is missing. Is the file complete?")
+
+
+def _groups(config: Config, heads: int) -> int:
+    there = "num_key_value_heads" in config
+    return config.integer("num_key_value_heads") if there else heads
 
 
 def _longest(config: Config, family: str) -> int:

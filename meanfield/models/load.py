@@ -9,6 +9,7 @@ from .checkpoint import Checkpoint, open_checkpoint
 from .config import Config
 from .error import ModelError
 from .families import IMAGE_FAMILIES
+from .files import weight_files
 
 
 if TYPE_CHECKING:
@@ -52,6 +53,16 @@ def load(
     weights = sorted({tensor.path for tensor in checkpoint.tensors.values()})
     sources = (*([described] if described.is_file() else []), *weights, *files)
     return assemble(checkpoint, config, family, path, sources, tokenizer, architecture)
+
+
+def weight_bytes(path: str | Path, *, architecture: Architecture | None = None) -> int:
+    """How many bytes the weight files of a model have; nothing in them is read.
+
+    Raises:
+      ModelError: there is no model.
+    """
+    found = locate(path, architecture)
+    return sum(file.stat().st_size for file in weight_files(found)[0])
 
 
 def open_described(
@@ -103,8 +114,17 @@ def _locate(name: str, architecture: Architecture | None) -> Path:
         raise ModelError(
             f"{path}: no such file or folder. Give a folder with config.json and *.safetensors, a "
             f"llama2.c .bin file, or one of the shipped models: {', '.join(zoo.NAMES)}."
+            f"{_neighbours(path)}"
         )
     return path
+
+
+def _neighbours(path: Path) -> str:
+    """What there is instead of a path that does not exist."""
+    if not path.parent.is_dir():
+        return f" There is no folder {path.parent} either."
+    names = sorted(entry.name for entry in path.parent.iterdir() if entry.name[:1] != ".")
+    return f" {path.parent} has: {', '.join(names[:6])}." if names else ""
 
 
 def _undescribed(folder: Path) -> str:

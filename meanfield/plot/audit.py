@@ -46,7 +46,11 @@ def heads(audit: Audit, ax: "Axes | None" = None) -> "Axes":
     ramp = LinearSegmentedColormap.from_list("heat", [heat(i / 8) for i in range(9)])
     image = ax.imshow(values, cmap=ramp, aspect="auto", vmin=0)
     ax.set_yticks(range(len(rows)), [str(row.layer) for row in rows])
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=12))
+    shown = [head.head for head in rows[0].heads] if rows else []
+    if shown == list(range(len(shown))):
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=12))
+    else:
+        ax.set_xticks(range(len(shown)), [str(head) for head in shown])
     ax.figure.colorbar(image, ax=ax, label="local Lipschitz constant", pad=0.02)
     label_axes(ax, "head", "layer", grid=False)
     return ax

@@ -8,6 +8,8 @@ from meanfield.audits.record import Growth
 from meanfield.plot.palette import layer_colors
 
 
+# ever finer divisions of a decade
+_STEPS = ((1,), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7), tuple(n / 10 for n in range(10, 100)))
 WIDTH, HEIGHT = 720, 380
 LEFT, RIGHT, TOP, BOTTOM = 56, 74, 14, 44
 
@@ -76,7 +78,7 @@ def growth_figure(growths: Sequence[Growth]) -> Figure | None:
         curves=curves,
         guides=tuple(_guide(axes, drawn, power) for power in (0.25, 0.5)),
         x_ticks=tuple(Tick(axes.x(n), str(n)) for n in _lengths(drawn)),
-        y_ticks=tuple(Tick(axes.y(v), f"{v:g}") for v in _nice(axes.low, axes.high)),
+        y_ticks=tuple(Tick(axes.y(v), f"{v:.3g}") for v in _nice(axes.low, axes.high)),
         marks=tuple(_mark(axes, growth, jump) for growth in drawn for jump in growth.jumps),
     )
 
@@ -125,6 +127,10 @@ def _mark(axes: _Axes, growth: Growth, jump) -> tuple[float, float, str]:
 
 
 def _nice(low: float, high: float) -> list[float]:
-    steps = (1, 2, 5) if high / low < 100 else (1,)
+    """Round values between two others: at least three of them, and no more than are needed."""
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    return [s * 10.0**e for e in decades for s in steps if low <= s * 10.0**e <= high]
+    for steps in _STEPS:
+        found = [s * 10.0**e for e in decades for s in steps if low <= s * 10.0**e <= high]
+        if len(found) >= 3:
+            return found
+    return [round(low, 12), round(high, 12)]

@@ -6,13 +6,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from meanfield.audits.document import write_atomically
-from meanfield.audits.record import Audit, Head, LayerSummary, Row
+from meanfield.audits.record import Audit, Growth, Head, LayerSummary, Row
 from meanfield.plot.palette import heat, ink_on, layer_colors
 
 from .curves import growth_figure
 from .escape import shorten, visible
 from .numbers import interval, number, percent, power
-from .table import HEADER, headline, jump_flag, layer_rows, verdict
+from .table import (
+    HEADER,
+    assumptions,
+    chosen_heads,
+    headline,
+    jump_flag,
+    layer_rows,
+    verdict,
+)
 
 
 _SHOWN_TOKENS = 260
@@ -21,8 +29,9 @@ _SHOWN_COLUMNS = 64
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of a heat map."""
+    """A cell of a heat map: the head it is about, and what it shows."""
 
+    head: str
     text: str
     shade: str
     ink: str
@@ -78,9 +87,12 @@ def _content(audit: Audit) -> dict:
         entropy=_heat_map(worst, lambda head: head.entropy, _two_digits, top=1.0),
         sinks=_heat_map(worst, lambda head: head.sink, _two_digits, top=1.0),
         figure=growth_figure(audit.growth),
-        growth=[(g, interval(g.low, g.high), _jumps(g)) for g in audit.growth],
+        growth=[(g, interval(g.low, g.high), _jumps(audit, g)) for g in audit.growth],
         texts=[(layer, *_text(audit, worst[layer.layer])) for layer in audit.layers],
         command=_command(audit),
+        chosen=chosen_heads(audit),
+        assumed=assumptions(audit),
+        kinds={source.kind for source in audit.inputs},
     )
 
 
@@ -98,22 +110,22 @@ def _heat_map(
     known = [v for row in rows.values() for head in row.heads if (v := value(head)) is not None]
     top = top or max(known, default=1.0) or 1.0
     return [
-        (layer, [_cell(value(head), write, top) for head in row.heads[:_SHOWN_COLUMNS]])
+        (layer, [_cell(head.head, value(head), write, top) for head in row.heads[:_SHOWN_COLUMNS]])
         for layer, row in rows.items()
     ]
 
 
-def _cell(value: float | None, write: Callable[[float | None], str], top: float) -> Cell:
+def _cell(head: int, value: float | None, write: Callable[[float | None], str], top: float) -> Cell:
     t = 0.0 if value is None else value / top
-    return Cell(write(value), heat(t), ink_on(t))
+    return Cell(f"h{head}", write(value), heat(t), ink_on(t))
 
 
 def _two_digits(value: float | None) -> str:
     return number(value) if value is None else f"{value:.2f}"
 
 
-def _jumps(growth) -> str:
-    return "; ".join(jump_flag(jump.before, jump.after, jump.factor) for jump in growth.jumps)
+def _jumps(audit: Audit, growth: Growth) -> str:
+    return "; ".join(jump_flag(audit, jump) for jump in growth.jumps)
 
 
 def _text(audit: Audit, row: Row) -> tuple[str, list[Span], int]:
@@ -122,8 +134,9 @@ def _text(audit: Audit, row: Row) -> tuple[str, list[Span], int]:
     shares = row.shares or (0.0,) * len(source.tokens)
     first = _first_shown(shares)
     shown = list(zip(source.tokens, shares, strict=False))[first : first + _SHOWN_TOKENS]
+    glue = _glue(source.tokens)
     spans = [
-        _span(token, share, first + i, _glue(source.tokens))
+        _span(token, share, first + i, _row_break(source.kind, token) or glue)
         for i, (token, share) in enumerate(shown)
     ]
     return source.name, spans, len(source.tokens) - len(spans)
@@ -135,6 +148,11 @@ def _first_shown(shares: Sequence[float]) -> int:
         return 0
     worst = max(range(len(shares)), key=lambda i: shares[i])
     return min(max(worst - _SHOWN_TOKENS // 2, 0), len(shares) - _SHOWN_TOKENS)
+
+
+def _row_break(kind: str, token: str) -> str:
+    """A patch at the left edge of an image begins a line."""
+    return "\n" if kind == "image" and token.endswith(",0") else ""
 
 
 def _glue(tokens: Sequence[str]) -> str:

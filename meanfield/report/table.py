@@ -1,6 +1,7 @@
 """The layer table that the terminal, Markdown and the page share, and the sentence above it."""
 
-from meanfield.audits.record import Audit, Growth, LayerSummary
+from meanfield.audits.record import Audit, Growth, Jump, LayerSummary
+from meanfield.audits.thresholds import is_culprit
 
 from .escape import shorten, visible
 from .numbers import MISSING, interval, number, percent
@@ -60,21 +61,37 @@ def exponent(growth: Growth | None) -> str:
 
 def flags(audit: Audit, layer: LayerSummary, growth: Growth | None) -> str:
     """What a reader must not miss on this line."""
-    found = (
-        [jump_flag(step.before, step.after, step.factor) for step in growth.jumps] if growth else []
-    )
-    failed = [c.expression for c in audit.checks if not c.passed and _about(c.expression, layer)]
+    found = [jump_flag(audit, step) for step in growth.jumps] if growth else []
+    failed = [c.expression for c in audit.checks if not c.passed and is_culprit(c, layer)]
     split = layer.local.split is not None and layer.local.split == layer.local.value
     return "; ".join([*failed, *found, *(["splitting is worse than moving"] if split else [])])
 
 
-def jump_flag(before: int, after: int, factor: float) -> str:
+def jump_flag(audit: Audit, jump: Jump) -> str:
     """One line about a jump of the growth curve."""
-    return f"changes past position {before} (×{factor:.1f} by {after})"
+    if of_images(audit):
+        return f"changes between {jump.before} and {jump.after} patches (×{jump.factor:.1f})"
+    return f"changes past position {jump.before} (×{jump.factor:.1f} by {jump.after})"
 
 
-def _about(expression: str, layer: LayerSummary) -> bool:
-    return f"[{layer.layer}]" in expression
+def of_images(audit: Audit) -> bool:
+    """Whether the growth is one with patches, not with the length of a text."""
+    kinds = {source.kind for source in audit.inputs}
+    return kinds == {"image"}
+
+
+def chosen_heads(audit: Audit) -> str:
+    """`heads 0, 3 of 12` where not all were audited, else nothing."""
+    chosen = audit.run.settings.get("heads")
+    if not isinstance(chosen, list):
+        return ""
+    return f"heads {', '.join(map(str, sorted(set(chosen))))} of {audit.model.heads}"
+
+
+def assumptions(audit: Audit) -> str:
+    """`num_attention_heads 12, hidden_act gelu`: what the weights did not tell; often nothing."""
+    told = {name: "none" if v is None else v for name, v in audit.model.assumed.items()}
+    return visible(", ".join(f"{name} {value}" for name, value in told.items()))
 
 
 def headline(audit: Audit) -> str:

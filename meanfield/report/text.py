@@ -7,7 +7,7 @@ from meanfield.audits.record import Audit, Head, Row
 
 from .escape import cell, markdown as escaped
 from .numbers import MISSING, number, power
-from .table import HEADER, headline, layer_rows, verdict
+from .table import HEADER, assumptions, chosen_heads, headline, layer_rows, verdict
 
 
 _CSV_HEADER = (
@@ -53,6 +53,8 @@ def markdown(audit: Audit) -> str:
         "",
         f"- model: {escaped(model.name)} ({escaped(model.family)}, {model.layers} layers × "
         f"{model.heads} heads, d = {model.dim}, {model.parameters:,} parameters)",
+        *([f"- assumed: {escaped(found)}"] if (found := assumptions(audit)) else []),
+        *([f"- audited: {found}"] if (found := chosen_heads(audit)) else []),
         *(f"- {escaped(name)}: sha256 `{sha}`" for name, sha in model.hashes.items()),
         *(
             f"- {escaped(i.name)}: {len(i.tokens)} of {i.total} tokens from {i.start}, "

@@ -5,7 +5,15 @@ import dataclasses
 import pytest
 from audit_specimen import specimen
 
-from meanfield.audits.thresholds import ThresholdError, check, fraction, judge, parse
+from meanfield.audits.record import Check
+from meanfield.audits.thresholds import (
+    ThresholdError,
+    check,
+    fraction,
+    is_culprit,
+    judge,
+    parse,
+)
 
 
 AUDIT = specimen()  # local constants 4, 5, 6, 7 at the first input and a quarter more at the second
@@ -92,3 +100,11 @@ def test_fractions():
     for text in ("", "ten", "-1%", "nan", "inf"):
         with pytest.raises(ThresholdError):
             fraction(text)
+
+
+def test_layers_that_break_a_threshold_are_its_culprits():
+    failed = judge(AUDIT, ["local.max>6", "local[0]>1"]).checks
+    found = [[layer.layer for layer in AUDIT.layers if is_culprit(c, layer)] for c in failed]
+    assert found == [[2, 3], [0]]
+    baseline = Check("local[2] > baseline + 0.1", 9.0, 5.0, False)
+    assert [is_culprit(baseline, layer) for layer in AUDIT.layers] == [False, False, True, False]

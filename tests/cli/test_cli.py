@@ -2,8 +2,10 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import jsonschema
@@ -15,9 +17,11 @@ from typer.testing import CliRunner
 
 from meanfield.audits import document
 from meanfield.audits.schema import schema
+from meanfield.cli.described import architecture, heads_or_count
 from meanfield.cli.main import app
 
 
+GOLDEN = Path(__file__).parents[1] / "models" / "golden"
 RUNNER = CliRunner()
 QUICK = ["--metrics", "local,growth", "--format", "html,json,md,csv,card", "--max-tokens", "32"]
 
@@ -26,7 +30,8 @@ QUICK = ["--metrics", "local,growth", "--format", "html,json,md,csv,card", "--ma
 def here(tmp_path, monkeypatch):
     """An empty folder, and the toy model in place of a checkpoint."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("meanfield.models.load", lambda path: toy())
+    monkeypatch.setattr("meanfield.models.load", lambda path, **more: toy())
+    monkeypatch.setattr("meanfield.models.weight_bytes", lambda path, **more: 1000)
     (tmp_path / "a.txt").write_text(TEXT)
     return tmp_path
 
@@ -133,6 +138,15 @@ np_pickle = np.array([print], dtype=object)
         (["audit", "toy", "--out", "a.txt"], 2, "is a file"),
         (["audit", "toy", "--layers", "x"], 2, "0,3-5"),
         (["audit", "toy", "--layers", "9", "--text", "a.txt"], 3, "among 0..1"),
+        (["audit", "toy", "--heads", "x"], 2, "--heads looks like 0,3-5"),
+        (["audit", "toy", "--heads", "7", "--text", "a.txt"], 3, "`heads` must be among 0..1"),
+        (["audit", "toy", "--arch", "t5"], 3, "--arch) must be one of bert"),
+        (["audit", "toy", "--head-count", "3"], 2, "--arch FAMILY"),
+        (["inspect", "toy", "--set", "a=1"], 2, "--arch FAMILY"),
+        (["audit", "toy", "--arch", "bert", "--set", "a"], 2, "rope_theta=500000"),
+        (["inspect", "weights.safetensors"], 3, "look like bert or roberta"),
+        (["inspect", "weights.safetensors", "--arch", "gpt2"], 3, "is no gpt2"),
+        (["inspect", "weights.safetensors", "--arch", "bert"], 3, "--head-count N"),
         (["audit", "toy", "--metrics", "magic"], 2, "local, heads"),
         (["audit", "toy", "--dtype", "f16"], 2, "f32 or f64"),
         (["audit", "toy", "--overflow", "wrap"], 2, "truncate"),
@@ -163,6 +177,7 @@ def test_every_error_is_one_line_with_its_exit_code(here, arguments, code, told)
     (here / "latin.txt").write_bytes(b"caf\xe9")
     (here / "long.txt").write_text(TEXT * 9)
     (here / "ids.json").write_text('{"ids": [1]}')
+    shutil.copy(GOLDEN / "bert" / "model.safetensors", here / "weights.safetensors")
     np.save(here / "pickle.npy", np_pickle, allow_pickle=True)
     np.save(here / "wrong.npy", np.ones((2, 3, 5)))
     document.write(specimen(), here / "run.json")
@@ -227,6 +242,64 @@ def test_report_writes_what_the_ending_says(here, ending):
 
 def test_schema_is_printed():
     assert json.loads(meanfield("schema").stdout) == schema()
+
+
+@pytest.fixture
+def bare(tmp_path, monkeypatch):
+    """A folder with nothing but weights in it."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(GOLDEN / "bert" / "model.safetensors", "weights.safetensors")
+    return "weights.safetensors"
+
+
+def test_inspect_reads_bare_weights_and_names_what_it_assumes(bare):
+    result = meanfield("inspect", bare, "--arch", "bert", "--head-count", 4)
+    assert result.exit_code == 0 and "assumed" not in result.stdout, result.output
+    llama = shutil.copy(GOLDEN / "llama" / "model.safetensors", "llama.safetensors")
+    result = meanfield("inspect", llama, "--arch", "llama", "--head-count", 4)
+    assert "rope_theta: 10000.0" in result.stdout and "MiB at 128 tokens" in result.stdout
+
+
+@pytest.mark.parametrize(
+    "given, heads, count",
+    [
+        (("12", "bert", None), None, 12),  # with --arch, one number is how many there are
+        (("12", "bert", 16), "12", 16),
+        (("0,3-5", "bert", None), "0,3-5", None),
+        (("12", None, None), "12", None),
+        ((None, "bert", 4), None, 4),
+    ],
+)
+def test_heads_says_which_or_with_arch_how_many(given, heads, count):
+    assert heads_or_count(*given) == (heads, count)
+
+
+def test_fields_are_json_or_words():
+    told = architecture("llama", 4, ["rope_theta=5e5", "hidden_act=silu", "mlp_bias=false"])
+    assert told.fields == {"rope_theta": 5e5, "hidden_act": "silu", "mlp_bias": False}
+    assert told.heads == 4
+
+
+@pytest.mark.slow
+def test_bare_weights_are_audited_and_the_table_names_what_was_assumed(bare):
+    np.save("ids.npy", np.arange(2, 14))
+    arguments = ("--arch", "bert", "--heads", 4, "--tokens", "ids.npy", "--metrics", "local")
+    with jax.enable_x64(False):
+        result = meanfield("audit", bare, *arguments, "--format", "html,md,json")
+    assert result.exit_code == 0, result.output
+    assert "2 layers × 4 heads" in result.stdout and "assumed  layer_norm_eps" in result.stdout
+    folder = Path("meanfield-audit")
+    assert "layer_norm_eps 1e-12" in (folder / "index.html").read_text()
+    made = json.loads((folder / "audit.json").read_text())
+    jsonschema.validate(made, schema())
+    assert made["model"]["assumed"] == {"layer_norm_eps": 1e-12, "hidden_act": "gelu"}
+
+
+def test_weights_above_the_memory_limit_are_not_read(bare, monkeypatch):
+    monkeypatch.setattr("meanfield.models.load", None)  # it would fail if it were called
+    arguments = ("--arch", "bert", "--head-count", 4, "--memory-limit", "1k")
+    result = meanfield("audit", bare, *arguments)
+    assert result.exit_code == 3 and "the weights alone are" in result.stderr
 
 
 def test_inspect_needs_no_jax():
