@@ -4,6 +4,7 @@ A map acts on a measure by pushforward, mu -> G(mu, .)_# mu. Attention is a scor
 likes a key), a choice (how likes become shares of mass) and a value (what is averaged).
 """
 
+from .attending import AbstractCoupledChoice as AbstractCoupledChoice
 from .attention import (
     AbstractAttention as AbstractAttention,
     L2Attention as L2Attention,
@@ -15,9 +16,17 @@ from .bias import (
     RelativeBias as RelativeBias,
 )
 from .causal import CausalAttention as CausalAttention, CausalMask as CausalMask
-from .choice import AbstractChoice as AbstractChoice, Softmax as Softmax
+from .choice import (
+    AbstractChoice as AbstractChoice,
+    Linear as Linear,
+    Sigmoid as Sigmoid,
+    Softmax as Softmax,
+    is_softmax as is_softmax,
+)
+from .choice_sparse import ChiSquare as ChiSquare, Entmax as Entmax, TopMass as TopMass
 from .compose import Composition as Composition, Residual as Residual
 from .derivative import AttentionDerivative as AttentionDerivative
+from .doubly_stochastic import DoublyStochastic as DoublyStochastic
 from .layers import MLP as MLP, Affine as Affine, LayerNorm as LayerNorm, RMSNorm as RMSNorm
 from .map import (
     AbstractInContextMap as AbstractInContextMap,

@@ -41,6 +41,7 @@ class Attending(eqx.Module):
       log_mass: shape (n,), -inf for absent atoms.
       query_positions, key_positions: shapes (m,), (n,), or None where there is no order.
       choice, score_bias, soft_cap, mask: see `AbstractAttention`.
+      potential: shape (heads, n), what a coupled choice adds to the scores of each key, or None.
     """
 
     queries: Float[Array, "heads m k"]
@@ -53,6 +54,7 @@ class Attending(eqx.Module):
     score_bias: AbstractScoreBias | None
     soft_cap: float | None
     mask: AbstractMask | None
+    potential: Float[Array, "heads n"] | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -93,12 +95,14 @@ class Attending(eqx.Module):
         return rows.over_heads(self.shares, self.queries, self.keys)
 
     def rows(self, query_positions: Int[Array, " b"] | None) -> "Rows":
-        """What a block of queries shares among heads: biases and visibility."""
+        """What a block of queries is given beside features: biases and visibility."""
         heads, _, n = self.shape
+        bias = None if self.potential is None else self.potential[:, None, :]
         if query_positions is None or self.key_positions is None:
-            return Rows(None, None, heads * n)
+            return Rows(bias, None, heads * n)
         where = (query_positions, self.key_positions)
-        bias = None if self.score_bias is None else self.score_bias(*where)
+        if self.score_bias is not None:
+            bias = self.score_bias(*where) + (0 if bias is None else bias)
         visible = None if self.mask is None else self.mask(*where)
         return Rows(bias, visible, heads * n)
 
@@ -123,10 +127,20 @@ class Attending(eqx.Module):
         return queries, positions
 
 
+class AbstractCoupledChoice(AbstractChoice):
+    """A choice in which the queries of a context compete for its atoms: it first finds a potential,
+    a number for each key, and then acts on each query alone with the scores that it changes."""
+
+    @abc.abstractmethod
+    def potential(self, context: Attending) -> Float[Array, "heads n"]:
+        """What is added to the scores of each key, where the atoms of the context are the
+        queries."""
+
+
 class Rows(eqx.Module):
     """A block of query rows: the biases of each head and what is visible, the same for all."""
 
-    bias: Float[Array, "heads b n"] | None
+    bias: Float[Array, "heads _ n"] | None
     visible: Bool[Array, "b n"] | None
     width: int = eqx.field(static=True)
 

@@ -1,6 +1,7 @@
 """Attention as an in-context map: score x choice x value (castin2024, geshkovski2023)."""
 
 import abc
+from dataclasses import replace
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -8,7 +9,7 @@ from jaxtyping import Array, Float, Int
 
 from meanfield.measure import Measure
 
-from .attending import AbstractMask, Attending
+from .attending import AbstractCoupledChoice, AbstractMask, Attending
 from .bias import AbstractScoreBias
 from .choice import AbstractChoice, Softmax
 from .map import AbstractInContextMap, AnyMeasure
@@ -64,10 +65,12 @@ class AbstractAttention(AbstractInContextMap):
                 "`mu` must be a ConditionalMeasure, because the scores depend on positions; got a "
                 "Measure. Use mf.ConditionalMeasure.from_sequence(points)."
             )
-        return Attending(
+        # what an absent atom holds, NaN perhaps, must not meet the zero of its share
+        context = jnp.where(atoms.present[:, None], atoms.points, 0)
+        seen = Attending(
             queries=self.queries(points, where),
-            keys=self.keys(atoms.points, positions),
-            values=self.values(atoms.points),
+            keys=self.keys(context, positions),
+            values=self.values(context),
             log_mass=log_mass(atoms),
             query_positions=where,
             key_positions=positions,
@@ -76,6 +79,9 @@ class AbstractAttention(AbstractInContextMap):
             soft_cap=self.soft_cap,
             mask=mask,
         )
+        if not isinstance(self.choice, AbstractCoupledChoice):
+            return seen
+        return _coupled(seen, self.choice, self.queries(context, positions))
 
     def at(self, mu: AnyMeasure, x: Float[Array, "*m d"]) -> Float[Array, "*m e"]:
         y = self.combine(self.attending(mu, x).mix())
@@ -87,10 +93,23 @@ class AbstractAttention(AbstractInContextMap):
 
     def scores(self, mu: AnyMeasure) -> Float[Array, "heads n n"]:
         """The scores between all atoms (before masses, up to constants of a row)."""
-        seen = self.attending(mu, mu.points)
+        seen = replace(self.attending(mu, mu.points), potential=None)
         return seen.rows(seen.query_positions).over_heads(
             lambda q, k, bias, visible: seen.scores(q, k, bias), seen.queries, seen.keys
         )
+
+
+def _coupled(
+    seen: Attending, choice: AbstractCoupledChoice, own_queries: Float[Array, "heads n k"]
+) -> Attending:
+    """The same queries before a context whose atoms have competed for each other."""
+    if seen.mask is not None:
+        raise ValueError(
+            f"`choice` must treat each query alone under a mask; got {type(choice).__name__}, for "
+            "which queries compete. Use Softmax, ChiSquare or Entmax in causal attention."
+        )
+    context = replace(seen, queries=own_queries, query_positions=seen.key_positions)
+    return replace(seen, potential=choice.potential(context))
 
 
 def check_axes(f: eqx.Module, **expected: int) -> None:

@@ -1,14 +1,15 @@
 """The derivative of attention in closed form: what a small move of the atoms does to the output.
 
-With shares P, their response R to scores (R = P for the softmax), scores S = q k^T, values v and
-their centres c = R v / R 1, a move (dq, dk, dv) of the features changes a head's output by
+With shares P, their response R to scores (R = P for the softmax), scores S = q k^T + p (p is the
+potential of a coupled choice), values v and their centres c = R v / R 1 (c = 0 where shares are not
+normalised), a move (dq, dk, dv, dp) of the features changes a head's output by
 
-    dS = dq k^T + q dk^T,   W = R o dS,   W v - (W 1) c + P dv,
+    dS = dq k^T + q dk^T + dp,   W = R o dS,   W v - (W 1) c + P dv,
 
 and the transpose sends an output g back by Q = R o (g v^T - <g, c> 1^T): dq = Q k, dk = Q^T q,
-dv = P^T g. The part with dq alone is what an atom does to itself as a query while its context
-stays: the local part D_i. Shares are kept where they fit and made again, one block of queries at a
-time, where they do not.
+dv = P^T g, dp = Q^T 1. A soft cap multiplies dq k^T + q dk^T by its slope. The part with dq alone
+is what an atom does to itself as a query while its context stays: the local part D_i. Shares are
+kept where they fit and made again, one block of queries at a time, where they do not.
 """
 
 from collections.abc import Callable
@@ -27,19 +28,27 @@ from .map import AnyMeasure
 _KEPT = 10**8
 
 Moves = Float[Array, "*n d"]
+# dk, dv, dp: None for what does not move
+_Sent = tuple[Array | None, Array | None, Array | None]
 
 
 class HeadRows(eqx.Module):
-    """Rows of a head (or of all heads, with a leading axis): shares P, response R, centres c."""
+    """Rows of a head (or of all heads, with a leading axis): shares P, response R, centres c, and
+    the slopes of the soft cap."""
 
     shares: Float[Array, "*heads b n"]
     response: Float[Array, "*heads b n"] | None
     centres: Float[Array, "*heads b v"]
+    slopes: Float[Array, "*heads b n"] | None
 
     @property
     def answer(self) -> Float[Array, "*heads b n"]:
-        """R with the slope of the soft cap; it is P itself for the plain softmax."""
+        """R; it is P itself for the plain softmax."""
         return self.shares if self.response is None else self.response
+
+    def bent(self, x: Float[Array, "b n"]) -> Float[Array, "b n"]:
+        """x times the slope of the soft cap, where there is one."""
+        return x if self.slopes is None else x * self.slopes
 
 
 class AttentionDerivative(eqx.Module):
@@ -59,8 +68,10 @@ class AttentionDerivative(eqx.Module):
     def __init__(self, f: AbstractAttention, mu: AnyMeasure, mask: AbstractMask | None = None):
         def features(x):
             seen = f.attending(mu.with_points(x), x, mask)
-            return seen.queries, seen.keys, seen.values
+            return seen.queries, seen.keys, seen.values, seen.potential
 
+        # what an absent atom holds, NaN perhaps, must not meet the zeros of its share
+        mu = mu.with_points(jnp.where(mu.masses[..., None] > 0, mu.points, 0))
         self.points = mu.points
         self.attending = seen = f.attending(mu, mu.points, mask)
         heads, m, n = seen.shape
@@ -76,13 +87,15 @@ class AttentionDerivative(eqx.Module):
     def _head_rows(self, q, k, v, bias, visible) -> HeadRows:
         """Shares, response and centres of a block of a head's queries."""
         seen = self.attending
-        shares = seen.shares(q, k, bias, visible)
-        response = seen.choice.response(shares)
-        total = jnp.sum(response, axis=-1, keepdims=True)
-        centres = response @ v / jnp.where(total > 0, total, 1)
+        shares, response = seen.choice.respond(seen.scores(q, k, bias), seen.log_mass, visible)
+        centres = jnp.zeros((q.shape[0], v.shape[1]), v.dtype)
+        if seen.choice.normalised:
+            total = jnp.sum(response, axis=-1, keepdims=True)
+            centres = response @ v / jnp.where(total > 0, total, 1)
+        slopes = None
         if seen.soft_cap is not None:  # d(cap tanh(s / cap)) / ds
-            response = response * (1 - jnp.tanh(q @ k.T / seen.soft_cap) ** 2)
-        return HeadRows(shares, None if response is shares else response, centres)
+            slopes = 1 - jnp.tanh(q @ k.T / seen.soft_cap) ** 2
+        return HeadRows(shares, None if response is shares else response, centres, slopes)
 
     def smooth(self, v: Moves) -> Float[Array, "*n e"]:
         """J v."""
@@ -91,8 +104,8 @@ class AttentionDerivative(eqx.Module):
 
     def split(self, v: Moves) -> Float[Array, "*n e"]:
         """(D_i v_i)_i: queries move, the context stays."""
-        dq, _, _ = self.move_features(v)
-        return self._output(self._forward(dq, None, None))
+        dq, *_ = self.move_features(v)
+        return self._output(self._forward(dq, None, None, None))
 
     def smooth_transpose(self, w: Float[Array, "*n e"]) -> Moves:
         """J^T w."""
@@ -100,8 +113,8 @@ class AttentionDerivative(eqx.Module):
 
     def split_transpose(self, w: Float[Array, "*n e"]) -> Moves:
         """(D_i^T w_i)_i."""
-        dq, _, _ = self._backward(self._pull_output(w), context=False)
-        return self._pull_features(dq, None, None)
+        dq, *_ = self._backward(self._pull_output(w), context=False)
+        return self._pull_features(dq, None, None, None)
 
     def _output(self, mixed: Float[Array, "heads n v"]) -> Array:
         return self.move_output(mixed).reshape(self.outputs.shape)
@@ -111,10 +124,15 @@ class AttentionDerivative(eqx.Module):
         mixed = jax.ShapeDtypeStruct((heads, m, self.attending.values.shape[-1]), w.dtype)
         return jax.linear_transpose(self.move_output, mixed)(w.reshape(m, -1))[0]
 
-    def _pull_features(self, dq: Array, dk: Array | None, dv: Array | None) -> Moves:
-        dk = jnp.zeros_like(self.attending.keys) if dk is None else dk
-        dv = jnp.zeros_like(self.attending.values) if dv is None else dv
-        return jax.linear_transpose(self.move_features, self.points)((dq, dk, dv))[0]
+    def _pull_features(
+        self, dq: Array, dk: Array | None, dv: Array | None, dp: Array | None
+    ) -> Moves:
+        seen = self.attending
+        dk = jnp.zeros_like(seen.keys) if dk is None else dk
+        dv = jnp.zeros_like(seen.values) if dv is None else dv
+        if dp is None and seen.potential is not None:
+            dp = jnp.zeros_like(seen.potential)
+        return jax.linear_transpose(self.move_features, self.points)((dq, dk, dv, dp))[0]
 
     def _rows(self, positions: Array | None) -> Rows:
         """Biases and visibility of a block, needed only where shares are made again."""
@@ -123,19 +141,19 @@ class AttentionDerivative(eqx.Module):
         heads, _, n = self.attending.shape
         return Rows(None, None, heads * n)
 
-    def _forward(self, dq: Array, dk: Array | None, dv: Array | None) -> Array:
+    def _forward(self, dq: Array, dk: Array | None, dv: Array | None, dp: Array | None) -> Array:
         seen = self.attending
 
-        def one(q, dq, kept, k, v, dk, dv, bias, visible):
+        def one(q, dq, kept, k, v, dk, dv, dp, bias, visible):
             rows = self._head_rows(q, k, v, bias, visible) if kept is None else kept
-            dscores = dq @ k.T if dk is None else dq @ k.T + q @ dk.T
-            response = rows.answer * dscores
+            dscores = rows.bent(dq @ k.T if dk is None else dq @ k.T + q @ dk.T)
+            response = rows.answer * (dscores if dp is None else dscores + dp)
             out = response @ v - jnp.sum(response, axis=-1, keepdims=True) * rows.centres
             return out if dv is None else out + rows.shares @ dv
 
         def block(positions, q, dq, kept):
             rows = self._rows(positions)
-            return rows.over_heads(one, q, dq, kept, seen.keys, seen.values, dk, dv)
+            return rows.over_heads(one, q, dq, kept, seen.keys, seen.values, dk, dv, dp)
 
         if self.kept is not None:
             return block(None, seen.queries, dq, self.kept)
@@ -144,35 +162,40 @@ class AttentionDerivative(eqx.Module):
         out = jax.lax.map(lambda b: block(b[0], b[1], b[2], None), (positions, queries, dqs))
         return unblocked(out, seen.shape[1])
 
-    def _backward(self, g: Array, context: bool) -> tuple[Array, Array | None, Array | None]:
+    def _backward(self, g: Array, context: bool) -> tuple[Array, *_Sent]:
+        """(dq, dk, dv, dp)."""
         seen = self.attending
 
         def one(q, g, kept, k, v, bias, visible):
             rows = self._head_rows(q, k, v, bias, visible) if kept is None else kept
             level = jnp.sum(g * rows.centres, axis=-1, keepdims=True)
             pulled = rows.answer * (g @ v.T - level)
+            bent = rows.bent(pulled)
             if not context:
-                return pulled @ k, None, None
+                return bent @ k, None, None, None
+            dp = None if seen.potential is None else jnp.sum(pulled, axis=0)
             # (k, n) rather than (n, k): the n x n matrix is then read along its rows
-            return pulled @ k, q.T @ pulled, g.T @ rows.shares
+            return bent @ k, q.T @ bent, g.T @ rows.shares, dp
 
         def block(positions, q, g, kept):
             return self._rows(positions).over_heads(one, q, g, kept, seen.keys, seen.values)
 
         if self.kept is not None:
-            dq, dk, dv = block(None, seen.queries, g, self.kept)
-            return dq, _turned(dk), _turned(dv)
+            dq, dk, dv, dp = block(None, seen.queries, g, self.kept)
+            return dq, _turned(dk), _turned(dv), dp
         queries, positions = seen.blocked(seen.queries, seen.query_positions)
         gs, _ = seen.blocked(g, None)
 
         def step(sums, b):
-            dq, dk, dv = block(b[0], b[1], b[2], None)
-            return jax.tree.map(jnp.add, sums, (dk, dv)), dq
+            dq, *sent = block(b[0], b[1], b[2], None)
+            return jax.tree.map(jnp.add, sums, sent), dq
 
-        start = (_turned(jnp.zeros_like(seen.keys)), _turned(jnp.zeros_like(seen.values)))
-        start = start if context else (None, None)
-        (dk, dv), dq = jax.lax.scan(step, start, (positions, queries, gs))
-        return unblocked(dq, seen.shape[1]), _turned(dk), _turned(dv)
+        start = [None, None, None]
+        if context:
+            start = [_turned(jnp.zeros_like(x)) for x in (seen.keys, seen.values)]
+            start += [None if seen.potential is None else jnp.zeros_like(seen.potential)]
+        (dk, dv, dp), dq = jax.lax.scan(step, start, (positions, queries, gs))
+        return unblocked(dq, seen.shape[1]), _turned(dk), _turned(dv), dp
 
 
 def _turned(x: Array | None) -> Array | None:

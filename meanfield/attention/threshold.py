@@ -1,0 +1,174 @@
+r"""Exact thresholds of sparse operators: sort where pieces begin and end, then solve one piece.
+
+Sets of atoms are found with comparisons, which have no derivative; the level is then a smooth
+formula of the scores and masses in these sets, so that automatic differentiation of every order is
+exact on each piece. At a kink (an atom on the edge of a set) the derivative is that of one of the
+pieces that meet there.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+
+Rows = Float[Array, "*m n"]
+Some = Bool[Array, "*m n"]
+
+
+class Pieces(NamedTuple):
+    """Which entries are on their slope, which have reached their end, and the level itself."""
+
+    sloped: Some
+    ended: Some
+    level: Float[Array, "*m 1"]
+
+
+def ramp_level(starts: Rows, slopes: Rows, total, ends: Rows | None = None) -> Pieces:
+    r"""The $\tau$ of each row with $\sum_j m_j\, \mathrm{clip}(b_j - \tau, 0, b_j - e_j) = t$.
+
+    The sum is piecewise linear and decreasing in tau. It is evaluated at every b_j and e_j from
+    prefix sums in sorted order; the least of these points that lies above the level tells the sets.
+
+    Args:
+      starts: b. An entry of slope zero takes no part, whatever its b and e (if finite).
+      slopes: m >= 0.
+      total: t > 0. Where the sum cannot reach it, all entries end.
+      ends: e <= b, or None for -inf.
+    """
+    edge = jax.lax.stop_gradient(_least_above(starts, slopes, total, ends))
+    present = slopes > 0
+    begun = present & (starts >= edge)
+    ended = jnp.zeros_like(begun) if ends is None else present & (ends >= edge)
+    sloped = begun & ~ended
+    weight = jnp.where(sloped, slopes, 0)
+    reached = _total(weight * jnp.where(sloped, starts, 0))
+    if ends is not None:
+        reached = reached + _total(jnp.where(ended, slopes * (starts - ends), 0))
+    mass = _total(weight)
+    return Pieces(sloped, ended, (reached - total) / jnp.where(mass > 0, mass, 1))
+
+
+def _least_above(starts: Rows, slopes: Rows, total, ends: Rows | None) -> Float[Array, "*m 1"]:
+    """The least of the points b_j, e_j at which the sum is still below the total."""
+    starts, slopes = jnp.broadcast_arrays(starts, slopes)
+    points, weights = starts, slopes
+    if ends is not None:
+        ends = jnp.broadcast_to(ends, starts.shape)
+        points = jnp.concatenate([starts, ends], axis=-1)
+        weights = jnp.concatenate([slopes, -slopes], axis=-1)
+    high = jnp.max(points, axis=-1, keepdims=True)
+    drops, weights = jax.lax.sort((high - points, weights), num_keys=1)
+    reached = jnp.cumsum(weights, axis=-1) * drops - jnp.cumsum(weights * drops, axis=-1)
+    least = jnp.max(drops, axis=-1, keepdims=True, where=reached < total, initial=0)
+    # high - (high - x) rounds; the edge must be one of the points themselves
+    above = jnp.where(high - points <= least, points, high)
+    return jnp.min(above, axis=-1, keepdims=True)
+
+
+def square_level(scores: Rows, masses: Rows, total) -> Float[Array, "*m 1"]:
+    r"""The level $\tau$ with $\sum_j a_j (s_j - \tau)_+^2 = t$: sorting, then a square root."""
+    scores, masses = jnp.broadcast_arrays(scores, masses)
+    edge = jax.lax.stop_gradient(_least_above_square(scores, masses, total))
+    inside = jnp.where((scores >= edge) & (masses > 0), masses, 0)
+    mass = _total(inside)
+    mass = jnp.where(mass > 0, mass, 1)
+    mean = _total(inside * scores) / mass
+    rest = (total - _total(inside * (scores - mean) ** 2)) / mass
+    # positive: it is the square of the distance from the level to the mean
+    return mean - jnp.sqrt(jnp.maximum(rest, jnp.finfo(scores.dtype).tiny))
+
+
+def _least_above_square(scores: Rows, masses: Rows, total) -> Float[Array, "*m 1"]:
+    high = jnp.max(scores, axis=-1, keepdims=True)
+    drops, weights = jax.lax.sort((high - scores, masses), num_keys=1)
+    sums = [jnp.cumsum(weights * drops**power, axis=-1) for power in (0, 1, 2)]
+    reached = sums[0] * drops**2 - 2 * sums[1] * drops + sums[2]
+    least = jnp.max(drops, axis=-1, keepdims=True, where=reached < total, initial=0)
+    return jnp.min(jnp.where(high - scores <= least, scores, high), axis=-1, keepdims=True)
+
+
+def exponential_level(scores: Rows, masses: Rows, cap) -> tuple[Some, Float[Array, "*m 1"]]:
+    r"""Which atoms are capped, and $\tau$ with $\sum_j a_j \min(c, e^{s_j - \tau}) = 1$.
+
+    Atom j is capped if the sum is at most one at $\tau = s_j - \log c$. In descending order of
+    scores that sum is $c \sum_{i \le j} a_i + c \sum_{i > j} a_i e^{s_i - s_j}$.
+    """
+    scores, masses = jnp.broadcast_arrays(scores, masses)
+    capped = jax.lax.stop_gradient(scores) >= jax.lax.stop_gradient(
+        _least_capped(scores, masses, cap)
+    )
+    capped = capped & (masses > 0)
+    left = 1 - cap * _total(jnp.where(capped, masses, 0))
+    free = ~capped & (masses > 0)
+    top = jax.lax.stop_gradient(
+        jnp.max(scores, axis=-1, keepdims=True, where=free, initial=-jnp.inf)
+    )
+    top = jnp.where(jnp.isfinite(top), top, 0)
+    likes = _total(jnp.where(free, masses * jnp.exp(jnp.where(free, scores - top, 0)), 0))
+    some = (likes > 0) & (left > 0)
+    level = jnp.log(jnp.where(some, likes, 1)) - jnp.log(jnp.where(some, left, 1)) + top
+    return capped, jnp.where(some, level, jnp.inf)
+
+
+def _least_capped(scores: Rows, masses: Rows, cap) -> Float[Array, "*m 1"]:
+    descending, masses = jax.lax.sort((-scores, masses), num_keys=1)
+    descending = -descending
+    # log sum_{i > j} a_i e^{s_i}
+    seen = masses > 0
+    logits = jnp.where(seen, descending + jnp.log(jnp.where(seen, masses, 1)), -jnp.inf)
+    later = jax.lax.cumlogsumexp(logits, axis=logits.ndim - 1, reverse=True)[..., 1:]
+    later = jnp.concatenate([later, jnp.full_like(later[..., :1], -jnp.inf)], axis=-1)
+    reached = cap * (jnp.cumsum(masses, axis=-1) + jnp.exp(later - descending))
+    return jnp.min(descending, axis=-1, keepdims=True, where=seen & (reached <= 1), initial=jnp.inf)
+
+
+def power_level(scores: Rows, masses: Rows, total, power: float, cap=None) -> Float[Array, "*m 1"]:
+    r"""The level $\tau$ with $\sum_j a_j \min(c, (s_j - \tau)_+^q) = t$ for any power q >= 1.
+
+    For powers without a closed form: bisection to the precision of the dtype, then two Newton
+    steps, which also carry derivatives up to the third order exactly.
+    """
+    scores, masses = jnp.broadcast_arrays(scores, masses)
+    root = jax.lax.stop_gradient(_bisected(scores, masses, total, power, cap))
+    for _ in range(2):
+        reached, slope = _powers(scores, masses, root, power, cap)
+        root = root + (reached - total) / jnp.where(slope > 0, slope, 1)
+    return root
+
+
+def _bisected(scores: Rows, masses: Rows, total, power: float, cap) -> Float[Array, "*m 1"]:
+    present = masses > 0
+    high = jnp.max(scores, axis=-1, keepdims=True, where=present, initial=-jnp.inf)
+    low = jnp.min(scores, axis=-1, keepdims=True, where=present, initial=jnp.inf)
+    high, low = (jnp.where(jnp.isfinite(x), x, 0) for x in (high, low))
+    mass = _total(masses)
+    # at this level even the least score gives its atom t / (total mass)
+    low = low - (total / jnp.where(mass > 0, mass, 1)) ** (1 / power)
+
+    def halve(_, ends):
+        low, high = ends
+        middle = (low + high) / 2
+        enough = _powers(scores, masses, middle, power, cap)[0] >= total
+        return jnp.where(enough, middle, low), jnp.where(enough, high, middle)
+
+    steps = jnp.finfo(scores.dtype).nmant + 10
+    return jax.lax.fori_loop(0, steps, halve, (low, high))[0]
+
+
+def _powers(scores: Rows, masses: Rows, level, power: float, cap) -> tuple[Array, Array]:
+    """The sum at a level, and how fast it falls as the level rises."""
+    height = scores - level
+    inside = (height > 0) & (masses > 0)
+    safe = jnp.where(inside, height, 1)
+    values, slopes = safe**power, power * safe ** (power - 1)
+    if cap is not None:
+        slopes = jnp.where(values < cap, slopes, 0)
+        values = jnp.minimum(values, cap)
+    weight = jnp.where(inside, masses, 0)
+    return _total(weight * values), _total(weight * slopes)
+
+
+def _total(x: Rows) -> Float[Array, "*m 1"]:
+    return jnp.sum(x, axis=-1, keepdims=True)
