@@ -26,15 +26,21 @@ if TYPE_CHECKING:
         MLP as MLP,
         Affine as Affine,
         CausalAttention as CausalAttention,
+        ChiSquare as ChiSquare,
         Composition as Composition,
+        DoublyStochastic as DoublyStochastic,
+        Entmax as Entmax,
         L2Attention as L2Attention,
         LayerNorm as LayerNorm,
+        Linear as Linear,
         MultiheadAttention as MultiheadAttention,
         Residual as Residual,
         RMSNorm as RMSNorm,
         Rotary as Rotary,
         SelfAttention as SelfAttention,
+        Sigmoid as Sigmoid,
         Softmax as Softmax,
+        TopMass as TopMass,
     )
     from .audits import audit as audit
     from .lipschitz import (
@@ -58,6 +64,7 @@ if TYPE_CHECKING:
         Exact as Exact,
         Line as Line,
         PowerCost as PowerCost,
+        Sinkhorn as Sinkhorn,
         conditional_wasserstein as conditional_wasserstein,
         optimal_transport as optimal_transport,
         wasserstein as wasserstein,
@@ -66,14 +73,14 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "attention": "Affine CausalAttention Composition L2Attention LayerNorm MLP MultiheadAttention "
-    "Residual RMSNorm Rotary SelfAttention Softmax",
+    "attention": "Affine CausalAttention ChiSquare Composition DoublyStochastic Entmax L2Attention "
+    "LayerNorm Linear MLP MultiheadAttention Residual RMSNorm Rotary SelfAttention Sigmoid Softmax "
+    "TopMass",
     "audits": "audit",
     "lipschitz": "Bound lipschitz_bound local_lipschitz LocalLipschitz worst_measure",
     "measure": "Ball ConditionalMeasure LayerNormRange Measure RESULTS Sphere stack",
-    "transport": "Bottleneck conditional_wasserstein Exact Line optimal_transport PowerCost "
-    "wasserstein",
-    "implicit": "",
+    "transport": "Bottleneck conditional_wasserstein Exact implicit: Line optimal_transport "
+    "PowerCost Sinkhorn wasserstein",
     "models": "",
     "plot": "",
     "report": "",

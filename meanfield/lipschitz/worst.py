@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from meanfield.attention import SelfAttention, Softmax
+from meanfield.attention import SelfAttention, is_softmax
 from meanfield.measure import AbstractDomain, Ball, Measure, Sphere
 
 from .bound import Bound
@@ -146,7 +146,7 @@ def _unit(rows: Matrix) -> Matrix:
 
 
 def _matrices(f: SelfAttention) -> tuple[Matrix, Matrix, Vector]:
-    plain = isinstance(f, SelfAttention) and isinstance(f.choice, Softmax)
+    plain = isinstance(f, SelfAttention) and is_softmax(f.choice)
     if not plain or f.score_bias is not None or f.soft_cap is not None:
         raise TypeError(
             "`f` must be a SelfAttention with softmax shares, no score bias and no soft cap."
