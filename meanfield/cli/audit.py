@@ -33,22 +33,30 @@ def audit(
     head_count: HeadCount = None,
     fields: Fields = None,
     text: Annotated[
-        Many, typer.Option(help="A UTF-8 text file, or - for stdin. Repeatable.")
+        Many, typer.Option(metavar="FILE", help="A UTF-8 text file, or - for stdin. Repeatable.")
     ] = None,
     tokens: Annotated[
         list[Path] | None,
-        typer.Option(help="Token ids (.json, .npy) or hidden states (layers, n, d) as .npy."),
+        typer.Option(
+            metavar="FILE", help="Token ids (.json, .npy) or hidden states (layers, n, d) as .npy."
+        ),
     ] = None,
     images: Annotated[
         list[Path] | None,
-        typer.Option(help="Images (c, h, w) or (b, c, h, w): a .npy file or a folder of them."),
+        typer.Option(
+            metavar="FILE",
+            help="Images (c, h, w) or (b, c, h, w): a .npy file or a folder of them.",
+        ),
     ] = None,
-    layers: Annotated[str | None, typer.Option(help="Which layers: 0,3-5. All by default.")] = None,
+    layers: Annotated[
+        str | None, typer.Option(metavar="LIST", help="Which layers: 0,3-5. All by default.")
+    ] = None,
     heads: Annotated[
         str | None,
         typer.Option(
+            metavar="LIST",
             help="Which heads: 0,3-5. All by default. With --arch, one number N says how many "
-            "there are, as --head-count N does."
+            "there are, as --head-count N does.",
         ),
     ] = None,
     metrics: Annotated[
@@ -60,7 +68,9 @@ def audit(
         typer.Option(help="What becomes of a longer text: truncate, window, or error."),
     ] = None,
     windows: Annotated[int | None, typer.Option(help="Most windows of one text.")] = None,
-    dedup: Annotated[bool, typer.Option(help="Merge equal tokens of a layer into masses.")] = False,
+    dedup: Annotated[
+        bool, typer.Option("--dedup", help="Merge equal tokens of a layer into masses.")
+    ] = False,
     dtype: Annotated[str, typer.Option(help="f32 or f64.")] = "f32",
     device: Annotated[str | None, typer.Option(help="cpu or gpu; JAX chooses by default.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the random starts.")] = 0,
@@ -73,15 +83,22 @@ def audit(
         str, typer.Option(help="Which of html, md, json, csv, png, card.")
     ] = "html,md,json,csv,png",
     fail_on: Annotated[
-        Many, typer.Option(help="Exit 1 if this holds, e.g. 'local.max>50'. Repeatable.")
+        Many,
+        typer.Option(
+            metavar="EXPRESSION", help="Exit 1 if this holds, e.g. 'local.max>50'. Repeatable."
+        ),
     ] = None,
     baseline: Annotated[Path | None, typer.Option(help="audit.json of an earlier run.")] = None,
     regress: Annotated[str, typer.Option(help="Growth allowed over the baseline.")] = "10%",
-    resume: Annotated[bool, typer.Option(help="Go on with an interrupted run.")] = False,
-    force: Annotated[bool, typer.Option(help="Write into a folder that is not empty.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an interrupted run.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Write into a folder that is not empty.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No table.")] = False,
-    no_progress: Annotated[bool, typer.Option(help="No progress bar.")] = False,
-    no_color: Annotated[bool, typer.Option(help="No colours.")] = False,
+    no_progress: Annotated[bool, typer.Option("--no-progress", help="No progress bar.")] = False,
+    no_color: Annotated[bool, typer.Option("--no-color", help="No colours.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Tracebacks.")] = False,
 ) -> None:
     """Measure how sensitive every attention layer and head of a model is to its tokens.

@@ -11,8 +11,9 @@ from .exits import UsageError
 Arch = Annotated[
     str | None,
     typer.Option(
+        metavar="FAMILY",
         help="The family of weights without a config.json: bert, gpt2, llama, vit, ... Sizes are "
-        "read off the tensors."
+        "read off the tensors.",
     ),
 ]
 HeadCount = Annotated[
@@ -20,7 +21,11 @@ HeadCount = Annotated[
 ]
 Fields = Annotated[
     list[str] | None,
-    typer.Option("--set", help="With --arch: a field of config.json, NAME=VALUE. Repeatable."),
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="With --arch: a field of config.json, such as rope_theta=500000. Repeatable.",
+    ),
 ]
 
 

@@ -17,7 +17,7 @@ def inspect(
     arch: Arch = None,
     head_count: HeadCount = None,
     fields: Fields = None,
-    no_color: Annotated[bool, typer.Option(help="No colours.")] = False,
+    no_color: Annotated[bool, typer.Option("--no-color", help="No colours.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Tracebacks.")] = False,
 ) -> None:
     """Architecture, sizes, data types and damaged weights of a model; no mathematics."""

@@ -22,7 +22,7 @@ _WRITERS = {".html": "html", ".md": "md", ".csv": "csv", ".png": "png", ".json":
 def compare(
     a: Annotated[Path, typer.Argument(help="audit.json of one run.")],
     b: Annotated[Path, typer.Argument(help="audit.json of another.")],
-    no_color: Annotated[bool, typer.Option(help="No colours.")] = False,
+    no_color: Annotated[bool, typer.Option("--no-color", help="No colours.")] = False,
     verbose: Verbose = False,
 ) -> None:
     """Two audits side by side, layer by layer."""
@@ -82,7 +82,7 @@ def report(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="A .html, .md, .csv, .png or .json file.")
     ] = Path("report.html"),
-    force: Annotated[bool, typer.Option(help="Write over a file.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Write over a file.")] = False,
     verbose: Verbose = False,
 ) -> None:
     """Write the report of a run again, in the format that the file's ending names."""

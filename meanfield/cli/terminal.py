@@ -8,11 +8,10 @@ from meanfield.audits.record import Audit
 from meanfield.report.escape import visible
 from meanfield.report.numbers import number
 from meanfield.report.table import (
-    HEADER,
     assumptions,
     chosen_heads,
     headline,
-    layer_rows,
+    layer_table,
     verdict,
 )
 from meanfield.report.text import bounds_line
@@ -49,7 +48,7 @@ def show(audit: Audit, *, color: bool = True, written: Sequence[str] = ()) -> No
     for line in _about(audit):
         out.print(Text(line, style="dim"))
     out.print()
-    header, rows = _fitting(HEADER, layer_rows(audit), out.width)
+    header, rows = _fitting(*layer_table(audit), out.width)
     out.print(_table(header, rows, bold="local"))
     out.print()
     out.print(Text(headline(audit)))

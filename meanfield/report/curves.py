@@ -116,9 +116,12 @@ def _guide(axes: _Axes, growths: Sequence[Growth], power: float) -> Curve:
     starts = [math.log(growth.constants[0]) for growth in growths]
     base = math.exp(sum(starts) / len(starts))
     reach = min(axes.high_n, axes.low_n * (axes.high / base) ** (1 / power))
-    end = (axes.x(reach), axes.y(base * (reach / axes.low_n) ** power))
-    path = f"{axes.x(axes.low_n)},{axes.y(base)} {end[0]},{end[1]}"
-    return Curve("n^¼" if power == 0.25 else "n^½", "", path, (), end)
+    left = axes.x(axes.low_n), axes.y(base)
+    right = axes.x(reach), axes.y(base * (reach / axes.low_n) ** power)
+    path = f"{left[0]},{left[1]} {right[0]},{right[1]}"
+    # the label below the line, away from its end, where those of the layers are
+    x, y = (round(0.35 * start + 0.65 * stop, 1) for start, stop in zip(left, right, strict=True))
+    return Curve("n^¼" if power == 0.25 else "n^½", "", path, (), (x, y))
 
 
 def _mark(axes: _Axes, growth: Growth, jump) -> tuple[float, float, str]:

@@ -13,12 +13,11 @@ from .curves import growth_figure
 from .escape import shorten, visible
 from .numbers import interval, number, percent, power
 from .table import (
-    HEADER,
     assumptions,
     chosen_heads,
     headline,
     jump_flag,
-    layer_rows,
+    layer_table,
     verdict,
 )
 
@@ -80,8 +79,9 @@ def _content(audit: Audit) -> dict:
         headline=headline(audit),
         verdict=verdict(audit),
         top=max(values, default=None),
-        header=HEADER,
-        table=layer_rows(audit),
+        header=layer_table(audit)[0],
+        table=layer_table(audit)[1],
+        text_columns=("worst head", "worst token", "flag"),
         colors=layer_colors(len(audit.layers)),
         heads=_heat_map(worst, lambda head: head.value, number),
         entropy=_heat_map(worst, lambda head: head.entropy, _two_digits, top=1.0),

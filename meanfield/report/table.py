@@ -22,6 +22,13 @@ HEADER = (
 )
 
 
+def layer_table(audit: Audit) -> tuple[list[str], list[list[str]]]:
+    """The header and the rows without the columns in which nothing is known."""
+    rows = layer_rows(audit)
+    known = [i for i in range(len(HEADER)) if {row[i] for row in rows} - {"", MISSING}]
+    return [HEADER[i] for i in known], [[row[i] for i in known] for row in rows]
+
+
 def layer_rows(audit: Audit) -> list[list[str]]:
     """The cells of the layer table, visible but not yet escaped for any writer."""
     growth = {record.layer: record for record in audit.growth}

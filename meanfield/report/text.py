@@ -7,7 +7,7 @@ from meanfield.audits.record import Audit, Head, Row
 
 from .escape import cell, markdown as escaped
 from .numbers import MISSING, number, power
-from .table import HEADER, assumptions, chosen_heads, headline, layer_rows, verdict
+from .table import assumptions, chosen_heads, headline, layer_rows, layer_table, verdict
 
 
 _CSV_HEADER = (
@@ -42,7 +42,7 @@ def markdown(audit: Audit) -> str:
         "",
         escaped(headline(audit)) if audit.layers else "No layer was measured.",
         "",
-        *_table(HEADER, layer_rows(audit)),
+        *_table(*layer_table(audit)),
         "",
         "`local` is the exact local Lipschitz constant at the data (max of moving and splitting "
         "tokens), `upper` a proved bound at the same point. Neither bounds other inputs.",

@@ -1,13 +1,14 @@
 """Markdown, CSV and the model card: hostile tokens stay text."""
 
 import csv
+import dataclasses
 import io
 import re
 
 import pytest
 from audit_specimen import HOSTILE, specimen
 
-from meanfield.report import heads_csv, markdown, model_card
+from meanfield.report import heads_csv, html, markdown, model_card
 from meanfield.report.escape import cell, markdown as escaped, shorten
 from meanfield.report.numbers import interval, number, percent, power
 from meanfield.report.table import flags, headline, layer_rows, verdict
@@ -90,3 +91,15 @@ def test_flags_and_verdicts():
     assert verdict(audit) == "passed" and verdict(specimen(checks=())) == "measured"
     assert verdict(specimen(status="partial")) == "incomplete"
     assert len(layer_rows(audit)) == 4
+
+
+def test_columns_without_a_number_are_left_out():
+    known = specimen()
+    bare = dataclasses.replace(
+        known,
+        layers=tuple(dataclasses.replace(x, entropy=None, heads_sum=None) for x in known.layers),
+    )
+    one, other = (markdown(audit).splitlines()[4] for audit in (known, bare))
+    assert "entropy" in one and "Σ heads" in one
+    assert "entropy" not in other and "Σ heads" not in other and "local" in other
+    assert '<td class="n main">4.25</td>' in html(bare)
