@@ -19,6 +19,7 @@ from meanfield.audits import document
 from meanfield.audits.schema import schema
 from meanfield.cli.described import architecture, heads_or_count
 from meanfield.cli.main import app
+from meanfield.cli.sources import SourceError, gather
 
 
 GOLDEN = Path(__file__).parents[1] / "models" / "golden"
@@ -272,6 +273,15 @@ def test_inspect_reads_bare_weights_and_names_what_it_assumes(bare):
 )
 def test_heads_says_which_or_with_arch_how_many(given, heads, count):
     assert heads_or_count(*given) == (heads, count)
+
+
+def test_a_folder_of_images_is_every_npy_in_it(tmp_path):
+    with pytest.raises(SourceError, match="without .npy files"):
+        gather("vit", [], [], [tmp_path])
+    for name in ("b", "a"):
+        np.save(tmp_path / f"{name}.npy", np.zeros((1, 8, 8)))
+    found = gather("vit", [], [], [tmp_path])
+    assert [Path(name).name for name in found] == ["a.npy", "b.npy"]
 
 
 def test_fields_are_json_or_words():

@@ -27,6 +27,9 @@ def refused(path, pattern):
 
 def test_a_path_that_is_not_there_lists_the_shipped_models(tmp_path):
     refused(tmp_path / "nothing", "no such file or folder.*shakespeare-gpt, digits-vit")
+    (tmp_path / "there").mkdir()
+    refused(tmp_path / "thre", "has: there")
+    refused(tmp_path / "no" / "model", "no folder .*no either")
 
 
 def test_paths_that_no_system_takes_are_refused():
