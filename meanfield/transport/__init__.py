@@ -15,6 +15,13 @@ from .coupling import (
     DenseCoupling as DenseCoupling,
     SparseCoupling as SparseCoupling,
 )
+from .divergence import (
+    AbstractDivergence as AbstractDivergence,
+    KullbackLeibler as KullbackLeibler,
+    Range as Range,
+    TotalVariation as TotalVariation,
+)
+from .entropic_coupling import EntropicCoupling as EntropicCoupling
 from .exact import Exact as Exact
 from .gaussian import (
     AffineMap as AffineMap,
@@ -28,6 +35,7 @@ from .gaussian_barycenter import (
     gaussian_barycenter as gaussian_barycenter,
 )
 from .line import Line as Line
+from .sinkhorn import Sinkhorn as Sinkhorn
 from .sliced import (
     Sliced as Sliced,
     SlicedDistance as SlicedDistance,
@@ -35,4 +43,7 @@ from .sliced import (
 )
 from .square_root import square_root as square_root
 from .transport import AbstractSolver as AbstractSolver, Transport as Transport
+from .unbalanced import Unbalanced as Unbalanced
+from .unbalanced_divergence import unbalanced_sinkhorn_divergence as unbalanced_sinkhorn_divergence
+from .unbalanced_line import UnbalancedLine as UnbalancedLine
 from .wasserstein import optimal_transport as optimal_transport, wasserstein as wasserstein

@@ -140,22 +140,22 @@ def pairs_of(
     memory: int = MEMORY,
     mesh: jax.sharding.Mesh | None = None,
 ) -> AbstractPairs:
-    """The costs between two measures: a table where it takes at most `memory` bytes."""
+    """The costs between two measures.
+
+    Squared distances are made again whenever they are needed, which is as quick as reading them.
+    Other costs are kept in a table where it takes at most `memory` bytes.
+    """
     if isinstance(cost, MatrixCost):
         costs = cost.matrix(mu.points, nu.points)
         return TablePairs(rows=_harmless(costs, mu.present, nu.present), mesh=mesh)
     x, y = _placed(mu), _placed(nu)
-    pairs = _point_pairs(x, y, mu, nu, cost, mesh)
-    if mu.size * nu.size * jnp.dtype(pairs.dtype).itemsize > memory or mesh is not None:
-        return pairs
-    return TablePairs(rows=pairs.costs(pairs.rows))
-
-
-def _point_pairs(x, y, mu: Measure, nu: Measure, cost: AbstractCost, mesh) -> AbstractPairs:
     if isinstance(cost, PowerCost) and cost.p == 2:
         centre = jax.lax.stop_gradient((_mean(x, mu) + _mean(y, nu)) / 2)
         return SquaredPairs(rows=x - centre, cols=y - centre, mesh=mesh)
-    return PointPairs(rows=(x, mu.present), cols=(y, nu.present), cost=cost, mesh=mesh)
+    pairs = PointPairs(rows=(x, mu.present), cols=(y, nu.present), cost=cost, mesh=mesh)
+    if mu.size * nu.size * jnp.dtype(pairs.dtype).itemsize > memory or mesh is not None:
+        return pairs
+    return TablePairs(rows=pairs.costs(pairs.rows))
 
 
 def _placed(mu: Measure) -> Float[Array, "n d"]:
@@ -179,34 +179,73 @@ def _harmless(costs: Array, seen_x: Array, seen_y: Array) -> Float[Array, "n m"]
 def stream(
     pairs: AbstractPairs,
     values: tuple[Float[Array, " n"], ...],
+    shared: Any,
     body: Callable[..., tuple[Array, Array | None]],
 ) -> tuple[Array, Array | None]:
-    """`body(costs, *values)` on each block of rows: results of rows joined, others summed.
+    """`body(costs, shared, *values)` on each block of rows: rows joined, the rest summed.
 
-    `body` takes the costs (k, m) of a block and its part of each of `values`, and returns an array
-    with a leading axis k and one of any shape (or None) to add up over blocks. Rows that fill the
-    last block have values zero; they must add nothing.
+    `body` takes the costs (k, m) of a block, what is the same for every row, and its part of each
+    of `values`. It returns an array with a leading axis k and one of any shape (or None) to add up
+    over blocks. Rows that fill the last block have values zero; they must add nothing. With a
+    mesh, each device streams its share of the rows; what is summed is then summed over devices.
     """
+    if pairs.mesh is None:
+        return _stream(pairs, values, shared, body)
+    axis = pairs.mesh.axis_names[0]
+    devices = pairs.mesh.shape[axis]
+    n = pairs.shape[0]
+    size = math.ceil(n / devices) * devices
+    rows = jax.tree.map(lambda array: _filled(array, size), (pairs.rows, values))
+    arrays, rest = eqx.partition(eqx.tree_at(_rows, pairs, None), eqx.is_array)
+
+    def on_device(rows, arrays, shared):
+        mine = eqx.tree_at(
+            _rows, eqx.combine(arrays, rest), rows[0], is_leaf=lambda leaf: leaf is None
+        )
+        out, total = _stream(mine, rows[1], shared, body)
+        return out, None if total is None else jax.lax.psum(total, axis)
+
+    split, whole = jax.P(axis), jax.P()
+    on_devices = jax.shard_map(
+        on_device,
+        mesh=pairs.mesh,
+        in_specs=(split, whole, whole),
+        out_specs=(split, whole),
+        check_vma=False,
+    )
+    out, total = on_devices(rows, arrays, shared)
+    return out[:n], total
+
+
+def _stream(pairs, values, shared, body):
     n, m = pairs.shape
     blocks = math.ceil(n / max(_BLOCK // max(m, 1), 8))
-    if isinstance(pairs, TablePairs) or blocks <= 1:
-        return body(pairs.costs(pairs.rows), *values)
+    if blocks <= 1:
+        return body(pairs.costs(pairs.rows), shared, *values)
     size = math.ceil(n / blocks)
-
-    def blocked(array: Array) -> Array:
-        padding = [(0, blocks * size - n)] + [(0, 0)] * (array.ndim - 1)
-        return jnp.pad(array, padding).reshape(blocks, size, *array.shape[1:])
 
     @jax.checkpoint
     def one(rows, block):
-        return body(pairs.costs(rows), *block)
+        return body(pairs.costs(rows), shared, *block)
 
     def step(total, given):
         out, more = one(*given)
         return (None if more is None else total + more), out
+
+    def blocked(array):
+        return _filled(array, blocks * size).reshape(blocks, size, *array.shape[1:])
 
     given = jax.tree.map(blocked, (pairs.rows, values))
     _, shape = jax.eval_shape(one, *jax.tree.map(lambda array: array[0], given))
     empty = None if shape is None else jnp.zeros(shape.shape, shape.dtype)
     total, out = jax.lax.scan(step, empty, given)
     return out.reshape(blocks * size, *out.shape[2:])[:n], total
+
+
+def _rows(pairs: AbstractPairs) -> Any:
+    return pairs.rows
+
+
+def _filled(array: Array, n: int) -> Array:
+    """The array with zeros appended along its leading axis, n rows in all."""
+    return jnp.pad(array, [(0, n - len(array))] + [(0, 0)] * (array.ndim - 1))

@@ -35,10 +35,11 @@ def softmin(
     """
     height = potential / epsilon + log_weights
 
-    def of_rows(costs):
+    def of_rows(costs, shared):
+        height, epsilon = shared
         return -epsilon * _log_sum(height - costs * (1 / epsilon))[0], None
 
-    return stream(pairs, (), of_rows)[0]
+    return stream(pairs, (), (height, epsilon), of_rows)[0]
 
 
 def sweep(
@@ -59,11 +60,12 @@ def sweep(
     """
     height = potential / epsilon + log_weights
 
-    def of_rows(costs, a):
+    def of_rows(costs, shared, a):
+        height, epsilon = shared
         log_sum, powers, sums = _log_sum(height - costs * (1 / epsilon))
         return -epsilon * log_sum, (a / sums) @ powers
 
-    received = stream(pairs, (masses,), of_rows)
+    received = stream(pairs, (masses,), (height, epsilon), of_rows)
     return received[0], jnp.zeros_like(potential) if received[1] is None else received[1]
 
 
@@ -81,11 +83,12 @@ def gibbs(
     f, g = (potential / epsilon for potential in potentials)
     cap = 0.9 * jnp.log(jnp.finfo(pairs.dtype).max)
 
-    def of_rows(costs, high):
-        exponents = high[:, None] + g - costs * (1 / epsilon)
+    def of_rows(costs, shared, f):
+        g, epsilon, values = shared
+        exponents = f[:, None] + g - costs * (1 / epsilon)
         return jnp.exp(jnp.minimum(exponents, cap)) @ values, None
 
-    return stream(pairs, (f,), of_rows)[0]
+    return stream(pairs, (f,), (g, epsilon, values), of_rows)[0]
 
 
 def _log_sum(exponents: Float[Array, "k m"]) -> tuple[Array, Array, Array]:

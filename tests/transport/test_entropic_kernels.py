@@ -9,7 +9,7 @@ from transport_problems import assert_close, random_pair
 
 import meanfield as mf
 from meanfield.transport import FunctionCost, pairs as pairs_module
-from meanfield.transport.pairs import SquaredPairs, TablePairs, pairs_of
+from meanfield.transport.pairs import PointPairs, TablePairs, pairs_of
 from meanfield.transport.softmin import gibbs, softmin, sweep
 
 
@@ -83,8 +83,8 @@ def test_blocks_have_the_derivative_of_the_whole(problem, by_blocks):
 
 def test_a_table_is_made_below_the_memory_limit_only(rng):
     mu, nu = random_pair(rng)
-    assert isinstance(pairs_of(mu, nu, mf.PowerCost(2), memory=8 * 8 * 8), TablePairs)
-    assert isinstance(pairs_of(mu, nu, mf.PowerCost(2), memory=8 * 8 * 8 - 1), SquaredPairs)
+    assert isinstance(pairs_of(mu, nu, mf.PowerCost(1), memory=8 * 8 * 8), TablePairs)
+    assert isinstance(pairs_of(mu, nu, mf.PowerCost(1), memory=8 * 8 * 8 - 1), PointPairs)
 
 
 def test_softmin_far_down_the_exponential_keeps_its_digits():
