@@ -79,8 +79,9 @@ _HOMES = {
     "audits": "audit",
     "lipschitz": "Bound lipschitz_bound local_lipschitz LocalLipschitz worst_measure",
     "measure": "Ball ConditionalMeasure LayerNormRange Measure RESULTS Sphere stack",
-    "transport": "Bottleneck conditional_wasserstein Exact implicit: Line optimal_transport "
-    "PowerCost Sinkhorn wasserstein",
+    "transport": "Bottleneck conditional_wasserstein Exact Line optimal_transport PowerCost "
+    "Sinkhorn wasserstein",
+    "implicit": "",
     "models": "",
     "plot": "",
     "report": "",
