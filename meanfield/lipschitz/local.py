@@ -21,6 +21,7 @@ from meanfield.attention import AbstractInContextMap, AnyMeasure
 from meanfield.measure import RESULTS
 from meanfield.spectrum import SingularTriplet, top_singular
 
+from .double import in_double
 from .jacobian import jacobian
 from .upper import upper_at
 
@@ -37,11 +38,12 @@ class LocalLipschitz(eqx.Module):
       smooth: ||J||_mu, what moving atoms can do.
       split: max_i ||D_i||, what splitting an atom can do (0 where it was not asked for).
       split_atom: the index of the atom that is best split, in the flat order of `mu.atoms`.
-      lower: a lower bound, |J v|_mu / |v|_mu (or |D_i u| / |u|) at the tangent, less a margin.
-      upper: an upper bound at the point, proved in exact arithmetic (docs: theory/regularity); inf
-        where none is known. Like `lower` it is computed in the dtype of `mu` with a margin of 64
-        epsilon, which is not a proved bound on rounding; neither is a certificate. In float32 it
-        can be several times its float64 value where attention is nearly one-hot.
+      lower: a lower bound, |J v|_mu / |v|_mu (or |D_i u| / |u|) at the tangent, computed in float64
+        whatever the dtype of `mu`, less 64 epsilon of that dtype. In float64 the margin is not a
+        proved bound on rounding.
+      upper: an upper bound at the point, computed in float64 whatever the dtype of `mu` and rounded
+        upwards; inf where none is known. Docs: theory/regularity, "Rounding", which says what its
+        allowance for rounding covers.
       residual: of the singular triplet behind `value`, |A^T u - sigma v|: some singular value lies
         that near; that it is the largest is a matter of the random start.
       tangent: the worst direction, in the layout of `mu.points`, of mass-weighted norm one.
@@ -130,7 +132,14 @@ def _local_lipschitz(f, mu, key, splitting, rtol, max_steps, upper) -> LocalLips
     value = jnp.stack(parts)[which]
     tangent = jnp.stack(fields)[which]
     shares = mu.masses * jnp.sum(tangent**2, axis=-1)
-    margin = 64 * jnp.finfo(value.dtype).eps
+    lower = _attained(f, mu, tangent, which == 1)
+    bound = upper_at(f, mu) if upper else jnp.full_like(value, jnp.inf)
+    # the search was in the dtype of mu: what float64 knows better corrects its rounding
+    parts = [
+        jnp.minimum(jnp.where(which == i, jnp.maximum(part, lower), part), bound)
+        for i, part in enumerate(parts)
+    ]
+    value = jnp.maximum(parts[0], parts[-1])
     finite = jnp.isfinite(value)
     result = RESULTS.where(converged, RESULTS.successful, RESULTS.max_steps_reached)
     zero = jnp.zeros_like(value)
@@ -139,8 +148,8 @@ def _local_lipschitz(f, mu, key, splitting, rtol, max_steps, upper) -> LocalLips
         smooth=parts[0],
         split=parts[1] if splitting else zero,
         split_atom=split_atom,
-        lower=value * (1 - margin),
-        upper=upper_at(f, mu) * (1 + margin) if upper else zero + jnp.inf,
+        lower=lower,
+        upper=bound,
         residual=jnp.stack(residuals)[which],
         tangent=tangent,
         shares=shares / jnp.maximum(jnp.sum(shares), jnp.finfo(value.dtype).tiny),
@@ -148,6 +157,21 @@ def _local_lipschitz(f, mu, key, splitting, rtol, max_steps, upper) -> LocalLips
         result=RESULTS.where(finite, result, RESULTS.not_finite),
         stats={"smooth_steps": steps[0], "split_steps": steps[1] if splitting else 0},
     )
+
+
+def _attained(
+    f: AbstractInContextMap, mu: AnyMeasure, tangent: Float[Array, "*n d"], split: Array
+) -> Float[Array, ""]:
+    """|J t|_mu / |t|_mu, or |D t|_mu / |t|_mu if `split`, in float64 and less 64 epsilon."""
+    margin = 64 * jnp.finfo(tangent.dtype).eps
+
+    def minus(f, mu, tangent, split):  # what is rounded upwards is minus the lower bound
+        derivative, root = jacobian(f, mu), _root_masses(mu)[0]
+        moved = jnp.where(split, derivative.split(tangent), derivative.smooth(tangent))
+        length = jnp.linalg.norm(root * tangent)
+        return (margin - 1) * jnp.linalg.norm(root * moved) / jnp.where(length > 0, length, 1)
+
+    return -in_double(minus, f, mu, tangent, split)
 
 
 def _smooth_part(derivative, mu, start, rtol, max_steps) -> tuple[SingularTriplet, Array]:

@@ -2,11 +2,13 @@ r"""An upper bound on the local Lipschitz constant at a measure (docs: theory/re
 
 For attention, J = D + N with D_i the local part of atom i and N what reaches it through the
 context, so ||J|| <= max_i ||D_i|| + ||N||. The norms of small matrices are bounded by traces of
-powers (see `powers`).
+powers (see `powers`), the parts of all heads are put together by the overlaps of their outputs,
+and everything is computed in float64, with an allowance for its rounding (see `rounding`).
 """
 
 from functools import singledispatch
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -19,12 +21,17 @@ from meanfield.attention import (
     CausalAttention,
     Composition,
     Residual,
+    is_softmax,
 )
-from meanfield.attention.attending import AbstractMask
+from meanfield.attention.attending import AbstractMask, Attending
 from meanfield.measure import Measure
 
+from .double import in_double
 from .factors import Factors, factors
-from .powers import largest_eigenvalue, operator_norm
+from .outputs import Outputs
+from .powers import operator_norm, orthonormal_columns
+from .rounding import Rounding, of_norm
+from .rows import HeadScene, head_norms
 
 
 # Beyond these sizes no bound is computed: entries of the shares, and of all covariances of a head.
@@ -32,40 +39,51 @@ _SHARES = 5 * 10**7
 _COVARIANCES = 10**8
 
 
-@singledispatch
+@eqx.filter_jit
 def upper_at(f: AbstractInContextMap, mu: AnyMeasure) -> Float[Array, ""]:
-    """An upper bound on max(||J||, max_i ||D_i||) at mu; inf where no rule is known."""
+    """An upper bound on max(||J||, max_i ||D_i||) at mu; inf where no rule is known.
+
+    It is computed in float64 whatever the dtype of the arguments and rounded upwards. What its
+    allowance for rounding covers, and what not, stands in docs: theory/regularity, "Rounding".
+    """
+    return in_double(upper_rule, f, _without_absent(mu))
+
+
+@singledispatch
+def upper_rule(f: AbstractInContextMap, mu: AnyMeasure) -> Float[Array, ""]:
+    """The bound of `upper_at` for float64 arrays; a new kind of map registers its rule."""
     return jnp.asarray(jnp.inf, mu.points.dtype)
 
 
-@upper_at.register
+@upper_rule.register
 def _(f: AbstractPointMap, mu: AnyMeasure) -> Float[Array, ""]:
     x = mu.atoms.points
     if x.shape[0] * x.shape[1] ** 2 > _COVARIANCES:
         return jnp.asarray(jnp.inf, x.dtype)
-    norms = operator_norm(jax.vmap(jax.jacfwd(f.point))(x))
+    slopes = jax.vmap(jax.jacfwd(f.point))(x)
+    norms = operator_norm(slopes) * (1 + of_norm(slopes))
     return jnp.max(norms, where=mu.atoms.present, initial=0)
 
 
-@upper_at.register
+@upper_rule.register
 def _(f: Residual, mu: AnyMeasure) -> Float[Array, ""]:
-    return 1 + jnp.abs(f.scale) * upper_at(f.f, mu)
+    return 1 + jnp.abs(f.scale) * upper_rule(f.f, mu)
 
 
-@upper_at.register
+@upper_rule.register
 def _(f: Composition, mu: AnyMeasure) -> Float[Array, ""]:
     bound = jnp.ones((), mu.points.dtype)
     for g in f.maps:
-        bound, mu = bound * upper_at(g, mu), g(mu)
+        bound, mu = bound * upper_rule(g, mu), g(mu)
     return bound
 
 
-@upper_at.register
+@upper_rule.register
 def _(f: CausalAttention, mu: AnyMeasure) -> Float[Array, ""]:
     return _attention_bound(f.attention, mu, f.mask)
 
 
-@upper_at.register
+@upper_rule.register
 def _(f: AbstractAttention, mu: AnyMeasure) -> Float[Array, ""]:
     return _attention_bound(f, mu, None)
 
@@ -74,92 +92,63 @@ def _attention_bound(f: AbstractAttention, mu: AnyMeasure, mask: AbstractMask | 
     atoms = mu.atoms
     parts = factors(f, atoms, mu.positions)
     seen = f.attending(mu, mu.points, mask)
+    if parts is None or not is_softmax(f.choice) or _too_large(seen):
+        return jnp.asarray(jnp.inf, atoms.points.dtype)
+    outputs = Outputs.of(parts.output, parts.value.shape[0])
+    scene = _scene(seen, parts, outputs)
+    steady = parts.steady and seen.soft_cap is None
+    local, rows = jax.lax.map(lambda head: head_norms(head, steady), scene)
+    rounding = jax.lax.stop_gradient(Rounding.of_attention(seen, parts, atoms))
+    local, rows = local + rounding.local[:, None], rows + rounding.row[:, None]
+    moved = jnp.max(outputs.norm(local), where=atoms.present, initial=0)
+    return (moved + _context(scene.shares, rows, outputs, atoms)) * (1 + rounding.relative)
+
+
+def _too_large(seen: Attending) -> bool:
     heads, m, n = seen.shape
     dims = seen.values.shape[-1] * max(seen.keys.shape[-1], seen.values.shape[-1])
-    if parts is None or heads * m * n > _SHARES or n * dims > _COVARIANCES:
-        return jnp.asarray(jnp.inf, atoms.points.dtype)
-    shares = seen.weights()
-    slopes = None if f.soft_cap is None else _slopes(seen)
-    if slopes is not None:
-        parts = Factors(parts.query, parts.twist, parts.reach, False, parts.value, parts.output)
-    output = None
-    if parts.output is not None:
-        output = jnp.einsum("hea,heb->hab", parts.output, parts.output)
-    query = jnp.einsum("had,hbd->hab", parts.query, parts.query)
-    scene = (shares, slopes, seen.keys, seen.values)
-    maps = (parts.twist, parts.reach, parts.value, query, output)
-
-    def one(arrays):
-        return _head_norms(parts.steady, *arrays)
-
-    local, row, local_inner, row_inner = jax.lax.map(one, (*scene, *maps))
-    whole = 1.0
-    if parts.output is not None:
-        whole = operator_norm(jnp.concatenate(list(parts.output), axis=1), squarings=5)
-    present = atoms.present
-    local_part = jnp.minimum(local.sum(0), whole * jnp.sqrt(jnp.sum(local_inner**2, 0)))
-    spread = jnp.einsum("hn,hnm->nm", row, shares) * row.sum(0)[:, None]
-    spread_inner = jnp.einsum("hn,hnm->nm", row_inner**2, shares)
-    context = jnp.minimum(_columns(spread, atoms), whole * _columns(spread_inner, atoms))
-    return jnp.max(local_part, where=present, initial=0) + context
+    return heads * m * n > _SHARES or n * dims > _COVARIANCES
 
 
-def _columns(spread: Float[Array, "n n"], atoms: Measure) -> Float[Array, ""]:
-    """sqrt( max_j sum_i (w_i / w_j) spread_ij )."""
-    safe = jnp.where(atoms.present, atoms.weights, 1)
-    columns = jnp.einsum("i,ij->j", atoms.weights, spread) / safe
-    return jnp.sqrt(jnp.max(columns, where=atoms.present, initial=0))
+def _scene(seen: Attending, parts: Factors, outputs: Outputs) -> HeadScene:
+    """What all heads see, their projections taken into keys and values."""
+    query = parts.query
+    if query.shape[1] < query.shape[2]:  # |W Q| = |W R^T| where Q^T = Z R
+        query = orthonormal_columns(query.swapaxes(1, 2))[1].swapaxes(1, 2)
+    twist = None if parts.twist is None else parts.twist @ query[:, None]
+    value = outputs.apply(parts.value.swapaxes(1, 2))
+    return HeadScene(
+        shares=seen.weights(),
+        slopes=None if seen.soft_cap is None else _slopes(seen),
+        reach=parts.reach,
+        keys=seen.keys @ query if twist is None else seen.keys,
+        values=outputs.apply(seen.values),
+        twist=twist,
+        direct=value.swapaxes(1, 2) @ value,
+    )
 
 
-def _slopes(seen) -> Float[Array, "H n n"]:
+def _slopes(seen: Attending) -> Float[Array, "H n n"]:
     return jax.lax.map(
         lambda qk: 1 - jnp.tanh(qk[0] @ qk[1].T / seen.soft_cap) ** 2, (seen.queries, seen.keys)
     )
 
 
-def _head_norms(
-    steady: bool, shares, slopes, keys, values, twist, reach, value_map, query, output
-) -> tuple[Array, Array, Array, Array]:
-    """For each query of a head: bounds on ||O C_i T_i Q|| and on the norm of the row N_i, with the
-    output projection and, for the sum over heads, without; from the Gram matrices Q Q^T, O^T O."""
-    cross, second = _covariances(shares, slopes, keys, values, reach)
-    cross = cross if twist is None else cross @ twist
-    local = (cross @ query) @ cross.swapaxes(1, 2)
-    direct = value_map @ value_map.T
-
-    def norms(local, direct, second):
-        value, through = largest_eigenvalue(direct, squarings=5), largest_eigenvalue(second)
-        row = jnp.sqrt(value + through) if steady else jnp.sqrt(value) + jnp.sqrt(through)
-        return jnp.sqrt(largest_eigenvalue(local)), row
-
-    inner = norms(local, direct, second)
-    if output is None:
-        return *inner, *inner
-    return *norms(local @ output, direct @ output, second @ output), *inner
+def _context(
+    shares: Float[Array, "H n n"], rows: Float[Array, "H n"], outputs: Outputs, atoms: Measure
+) -> Float[Array, ""]:
+    """A bound on ||N|| from the norms of its rows."""
+    crossed = _columns(shares, rows * (outputs.overlaps @ rows), atoms)
+    return jnp.minimum(crossed, outputs.whole * _columns(shares, rows**2, atoms))
 
 
-def _covariances(shares, slopes, keys, values, reach) -> tuple[Array, Array]:
-    """The second moments that the two parts of the derivative see, for each query i.
-
-    With xi_ij = v_j - mean_i and c_ij the slope of the soft cap (1 without),
-    C_i = sum_j P_ij c_ij xi_ij k_j^T  and  S_i = sum_j P_ij c_ij^2 |b_ij|^2 xi_ij xi_ij^T.
-    """
-    values = values - jnp.mean(values, axis=0)
-    mean = shares @ values
-    bent = shares if slopes is None else shares * slopes
-    cross = _moment(bent, values, keys) - _outer(mean, bent @ keys)
-    weight = bent * reach if slopes is None else bent * slopes * reach
-    weight = weight * reach
-    first = _outer(weight @ values, mean)
-    total = jnp.sum(weight, axis=1)[:, None, None]
-    second = _moment(weight, values, values) - first - first.swapaxes(1, 2)
-    return cross, second + total * _outer(mean, mean)
+def _columns(shares: Array, squares: Float[Array, "H n"], atoms: Measure) -> Float[Array, ""]:
+    """sqrt( max_j sum_i (w_i / w_j) sum_h squares_ih P^h_ij )."""
+    safe = jnp.where(atoms.present, atoms.weights, 1)
+    columns = jnp.einsum("hi,hij->j", atoms.weights * squares, shares) / safe
+    return jnp.sqrt(jnp.max(columns, where=atoms.present, initial=0))
 
 
-def _moment(weight: Float[Array, "m n"], a: Float[Array, "n v"], b: Float[Array, "n k"]) -> Array:
-    """sum_j weight_ij a_j b_j^T for every i, as one matrix product."""
-    return (weight @ _outer(a, b).reshape(len(a), -1)).reshape(-1, a.shape[1], b.shape[1])
-
-
-def _outer(a: Float[Array, "n v"], b: Float[Array, "n k"]) -> Float[Array, "n v k"]:
-    return a[:, :, None] * b[:, None, :]
+def _without_absent(mu: AnyMeasure) -> AnyMeasure:
+    """mu with zeros where an atom has no mass: NaN times a zero share would be NaN."""
+    return mu.with_points(jnp.where((mu.masses > 0)[..., None], mu.points, 0))
