@@ -1,7 +1,6 @@
 """Exact optimal transport: POT's network simplex on the host, as a JAX function."""
 
 import functools
-import warnings
 
 import equinox as eqx
 import jax
@@ -12,6 +11,7 @@ from .cost import AbstractCost, PowerCost
 from .envelope import transport_of
 from .line import monotone_plan
 from .mass import same_mass
+from .network_simplex import refined_vertex
 from .plan import Plan, Status
 from .transport import AbstractSolver, Transport, held_constant
 
@@ -59,42 +59,28 @@ class Exact(AbstractSolver):
 
 def _solve_on_host(costs, a, b, *, max_steps: int):
     costs, a, b = (np.asarray(array) for array in (costs, a, b))
-    return _as_arrays(costs.dtype, *_solve(costs.astype(np.float64), a, b, max_steps))
+    return _as_arrays(costs.dtype, *_solve(costs.astype(np.float64, copy=False), a, b, max_steps))
 
 
 def _solve(costs, a, b, max_steps: int):
     """Solve between the atoms that have mass; extend the potentials to the others."""
     rows, cols = np.flatnonzero(a), np.flatnonzero(b)
-    present = costs[np.ix_(rows, cols)]
     if not same_mass(a.sum(dtype=np.float64), b.sum(dtype=np.float64), a, b):
         return _no_plan(len(a), len(b), Status.unequal_masses)
     if len(rows) == 0:
         return _no_plan(len(a), len(b), Status.successful)
+    complete = (len(rows), len(cols)) == costs.shape
+    present = costs if complete else costs[np.ix_(rows, cols)]
     if not np.all(np.isfinite(present)):
         return _no_plan(len(a), len(b), Status.nonfinite_cost)
     weights = a[rows].astype(np.float64), b[cols].astype(np.float64)
-    coupling, f, status = _network_simplex(present, *weights, max_steps)
-    if status != Status.successful:
-        return _no_plan(len(a), len(b), status)
-    i, j = np.nonzero(coupling)
-    spare = (0, len(a) + len(b) - 1 - len(i))  # repeats an entry that is there, without mass
-    entries = (np.pad(index, spare, mode="edge") for index in (rows[i], cols[j]))
-    return *entries, np.pad(coupling[i, j], spare), *_extended(costs, f, rows, cols), status
-
-
-def _network_simplex(costs, a, b, max_steps: int):
-    """A vertex of the polytope of couplings, its first potential, and the status."""
-    import ot
-
-    mass = (a.sum() + b.sum()) / 2
-    scale = costs.max() or 1.0  # POT's tolerances are absolute
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the status says it
-        coupling, log = ot.emd(
-            a / a.sum(), b / b.sum(), costs / scale, max_steps, log=True, center_dual=False
-        )
-    optimal = {1: Status.successful, 3: Status.pivots_exhausted}
-    return mass * coupling, scale * log["u"], optimal.get(log["result_code"], Status.solver_failed)
+    vertex = refined_vertex(present, *weights, max_steps)
+    if vertex.status != Status.successful:
+        return _no_plan(len(a), len(b), vertex.status)
+    spare = (0, len(a) + len(b) - 1 - len(vertex.masses))
+    entries = (np.pad(x, spare, "edge") for x in (rows[vertex.rows], cols[vertex.cols]))
+    potentials = (vertex.f, vertex.g) if complete else _extended(costs, vertex.f, rows, cols)
+    return *entries, np.pad(vertex.masses, spare), *potentials, vertex.status
 
 
 def _extended(costs, f, rows, cols):

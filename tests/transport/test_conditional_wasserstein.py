@@ -13,7 +13,7 @@ import meanfield as mf
 pytestmark = pytest.mark.slow
 
 
-exponents = pytest.mark.parametrize("p", [2, pytest.param(1, marks=pytest.mark.slow)])
+exponents = pytest.mark.parametrize("p", [2, 1, jnp.inf])
 
 
 def sequences(rng, s=4, d=3):
@@ -41,16 +41,33 @@ problems = pytest.mark.parametrize(
 def test_sequences_are_compared_position_by_position(rng, p):
     mu, nu = sequences(rng)
     distances = jnp.linalg.norm(mu.points[:, 0] - nu.points[:, 0], axis=-1)
-    expected = (mu.base @ distances**p) ** (1 / p)
+    expected = distances.max() if p == jnp.inf else (mu.base @ distances**p) ** (1 / p)
     assert_close(mf.conditional_wasserstein(mu, nu, p), expected)
 
 
-@exponents
+@pytest.mark.parametrize("p", [2, 1])
 def test_fibres_are_compared_by_pot(rng, p):
     mu, nu = fibred(rng)
     fibres = [[mf.Measure(m.points[s], m.weights[s]) for s in range(m.size)] for m in (mu, nu)]
     powers = jnp.array([pot_distance(*pair, p) ** p for pair in zip(*fibres, strict=True)])
     assert_close(mf.conditional_wasserstein(mu, nu, p), (mu.base @ powers) ** (1 / p))
+
+
+def test_for_infinite_p_the_worst_fibre_counts(rng):
+    mu, nu = fibred(rng)
+    fibres = [[mf.Measure(m.points[s], m.weights[s]) for s in range(m.size)] for m in (mu, nu)]
+    worst = max(mf.wasserstein(*pair, jnp.inf) for pair in zip(*fibres, strict=True))
+    assert_close(mf.conditional_wasserstein(mu, nu, jnp.inf), worst)
+    values = jnp.array([mf.conditional_wasserstein(mu, nu, p) for p in (1, 2, jnp.inf)])
+    assert jnp.all(jnp.diff(values) > 0)  # fibres and base have mass one
+
+
+def test_infinite_p_needs_a_solver_that_knows_it(rng):
+    mu, nu = sequences(rng)
+    with pytest.raises(ValueError, match="for p=jnp.inf; got Line"):
+        mf.conditional_wasserstein(mu, nu, jnp.inf, mf.Line())
+    with pytest.raises(ValueError, match="for p=jnp.inf alone; got p=2"):
+        mf.conditional_wasserstein(mu, nu, 2, mf.Bottleneck())
 
 
 @problems
@@ -88,12 +105,16 @@ def test_padding_changes_nothing(rng, problem):
     assert_close(mf.conditional_wasserstein(mu.pad(9), nu), expected)
 
 
-def test_an_absent_position_may_hold_anything(rng):
-    mu, nu = fibred(rng)
+@pytest.mark.parametrize("p", [2, jnp.inf])
+@problems
+def test_an_absent_position_may_hold_anything(rng, problem, p):
+    mu, nu = problem(rng)
     base = mu.base.at[1].set(0.0)
     mu, nu = (mf.ConditionalMeasure(m.points, m.weights, base) for m in (mu, nu))
     odd = mf.ConditionalMeasure(nu.points.at[1].set(jnp.nan), nu.weights.at[1].set(7.0), base)
-    assert_close(mf.conditional_wasserstein(mu, odd), mf.conditional_wasserstein(mu, nu))
+    value, slopes = jax.value_and_grad(mf.conditional_wasserstein)(mu, odd, p)
+    assert_close(value, mf.conditional_wasserstein(mu, nu, p))
+    assert all(jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(slopes))
 
 
 @exponents
@@ -108,7 +129,7 @@ def test_is_a_distance(rng, p, problem):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("p, problem", [(3, sequences), (2, fibred)])
+@pytest.mark.parametrize("p, problem", [(3, sequences), (2, fibred), (jnp.inf, fibred)])
 def test_gradient_matches_finite_differences(rng, p, problem):
     mu, nu = problem(rng)
     direction = rng.normal(size=mu.points.shape)
@@ -118,7 +139,7 @@ def test_gradient_matches_finite_differences(rng, p, problem):
 
     slope = jnp.vdot(jax.grad(value)(mu.points), direction)
     ends = [value(mu.points + step * direction) for step in (1e-6, -1e-6)]
-    assert_close(slope, (ends[0] - ends[1]) / 2e-6, rtol=1e-6)
+    assert_close(slope, (ends[0] - ends[1]) / 2e-6, rtol=1e-6, atol=1e-8)
 
 
 @problems

@@ -92,6 +92,36 @@ def test_points_that_are_not_numbers_are_reported(rng, d):
         mf.optimal_transport(mu, broken)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("p", [1, 1.5, 2, 3])
+def test_points_that_are_not_numbers_are_reported_for_every_exponent(rng, p):
+    mu, nu = random_pair(rng)
+    broken = mf.Measure(nu.points.at[2].set(jnp.nan), nu.weights)
+    sol = mf.optimal_transport(mu, broken, PowerCost(p), throw=False)
+    assert sol.result == RESULTS.nonfinite_cost
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("p", [50, 200])
+def test_the_gap_is_small_beside_the_value_even_if_costs_span_many_orders(rng, p):
+    mu, nu = (mf.Measure(m.points / 5, m.weights) for m in random_pair(rng))
+    sol = mf.optimal_transport(mu, nu, PowerCost(p))
+    assert jnp.max(PowerCost(p).matrix(mu.points, nu.points)) > 1e8 * sol.value
+    assert jnp.abs(sol.gap) <= 1e-9 * sol.value
+    f, g = sol.potentials
+    rows, cols, masses = sol.coupling.support()
+    assert_close(jnp.sum(masses * (f[rows] + g[cols])), sol.dual)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shift", [1e-7, 1e-12])
+def test_near_measures_are_matched_with_a_gap_small_beside_the_value(rng, shift):
+    x, order = rng.normal(size=(30, 3)), rng.permutation(30)
+    sol = mf.optimal_transport(mf.Measure(x), mf.Measure(x[order] + shift))
+    assert_close(sol.value, 3 * shift**2, rtol=1e-3)
+    assert jnp.abs(sol.gap) <= 1e-9 * sol.value
+
+
 @dimensions
 def test_unequal_masses_raise_under_jit_too(rng, d):
     mu, nu = random_pair(rng, d=d)

@@ -16,12 +16,43 @@ from transport_problems import (
 )
 
 import meanfield as mf
+from meanfield.transport import PowerCost
 
 
 @cases
 def test_agrees_with_pot(rng, p, d):
     mu, nu = random_pair(rng, n=11, m=8, d=d, absent=2)
     assert_close(mf.wasserstein(mu, nu, p), pot_distance(mu, nu, p))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("p, d", [(1, 32), (2, 32), (2, 2)])
+def test_agrees_with_pot_on_large_measures(rng, p, d):
+    mu, nu = random_pair(rng, n=200, m=150, d=d, absent=20)
+    assert_close(mf.wasserstein(mu, nu, p), pot_distance(mu, nu, p))
+
+
+@pytest.mark.slow
+def test_agrees_with_ott_and_scipy_on_large_uniform_measures(rng):
+    from ott.geometry import pointcloud
+    from ott.tools import unreg
+
+    x, y = rng.normal(size=(2, 200, 32))
+    value = mf.wasserstein(mf.Measure(x), mf.Measure(y))
+    cost, _ = unreg.hungarian(pointcloud.PointCloud(x, y))
+    assert_close(value**2, cost, rtol=1e-6)  # OTT pairs exactly and sums in float32
+    costs = np.sum((x[:, None] - y) ** 2, axis=-1)
+    assert_close(value**2, costs[scipy.optimize.linear_sum_assignment(costs)].mean())
+
+
+@pytest.mark.slow
+def test_agrees_with_a_linear_program(rng):
+    mu, nu = random_pair(rng, n=30, m=30, d=8, absent=4)
+    costs = np.asarray(PowerCost(1.5).matrix(mu.points, nu.points))
+    sums = np.concatenate([np.kron(np.eye(30), np.ones(30)), np.kron(np.ones(30), np.eye(30))])
+    weights = np.concatenate([mu.weights, nu.weights])
+    best = scipy.optimize.linprog(costs.ravel(), A_eq=sums[:-1], b_eq=weights[:-1]).fun
+    assert_close(mf.wasserstein(mu, nu, 1.5) ** 1.5, best, rtol=1e-9)
 
 
 def test_agrees_with_scipy_on_the_line(rng):
@@ -119,9 +150,9 @@ def test_scales_with_the_points_and_with_the_mass(rng, p, d):
 
 def test_grows_with_p_towards_the_largest_displacement(rng):
     mu, nu = random_pair(rng)
-    values = jnp.array([mf.wasserstein(mu, nu, p) for p in (1, 2, 200)])
+    values = jnp.array([mf.wasserstein(mu, nu, p) for p in (1, 2, 200, jnp.inf)])
     assert jnp.all(jnp.diff(values) >= 0)
-    assert values[-1] <= jnp.linalg.norm(mu.points[:, None] - nu.points[None], axis=-1).max()
+    assert values[-2] >= 0.95 * values[-1]
 
 
 @pytest.mark.parametrize("scale", [1e-120, 1e120])
