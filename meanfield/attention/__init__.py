@@ -26,12 +26,14 @@ from .choice import (
 from .choice_sparse import ChiSquare as ChiSquare, Entmax as Entmax, TopMass as TopMass
 from .compose import Composition as Composition, Residual as Residual
 from .derivative import AttentionDerivative as AttentionDerivative
+from .dimension import input_dim as input_dim
 from .doubly_stochastic import DoublyStochastic as DoublyStochastic
 from .layers import MLP as MLP, Affine as Affine, LayerNorm as LayerNorm, RMSNorm as RMSNorm
 from .map import (
     AbstractInContextMap as AbstractInContextMap,
     AbstractPointMap as AbstractPointMap,
     AnyMeasure as AnyMeasure,
+    check_dim as check_dim,
 )
 from .multihead import MultiheadAttention as MultiheadAttention
 from .rotary import Rotary as Rotary

@@ -1,6 +1,7 @@
 """In-context maps: G(mu, x) sends a point x to a point, in the context of a measure mu."""
 
 import abc
+from functools import singledispatch
 
 import equinox as eqx
 from jaxtyping import Array, Float
@@ -26,12 +27,18 @@ class AbstractInContextMap(eqx.Module):
         """
 
     def __call__(self, mu: AnyMeasure) -> AnyMeasure:
-        """The pushforward G(mu, .)_# mu: the same masses at the points G(mu, x_i)."""
+        """The pushforward G(mu, .)_# mu: the same masses at the points G(mu, x_i).
+
+        Raises:
+          TypeError: mu is not a measure.
+          ValueError: mu lives in another dimension than the map.
+        """
         if not isinstance(mu, Measure | ConditionalMeasure):
             raise TypeError(
                 f"an in-context map acts on a Measure or a ConditionalMeasure; got "
                 f"{type(mu).__name__}. Wrap points with mf.Measure(points)."
             )
+        check_dim(self, mu)
         return mu.with_points(self.at(mu, mu.points))
 
 
@@ -44,3 +51,20 @@ class AbstractPointMap(AbstractInContextMap):
 
     def at(self, mu: AnyMeasure, x: Float[Array, "*m d"]) -> Float[Array, "*m e"]:
         return self.point(x)
+
+
+@singledispatch
+def input_dim(f: AbstractInContextMap) -> int | None:
+    """The dimension of the points that f acts on; None where it takes any. A new kind of map
+    registers its own."""
+    return None
+
+
+def check_dim(f: AbstractInContextMap, mu: AnyMeasure) -> None:
+    """Raises ValueError if mu lives in another dimension than f."""
+    expected = input_dim(f)
+    if expected is not None and mu.dim != expected:
+        raise ValueError(
+            f"`mu` must have points of dimension {expected} to match the arrays of the "
+            f"{type(f).__name__}; got dimension {mu.dim}."
+        )

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from meanfield.attention import AbstractInContextMap, AnyMeasure
+from meanfield.attention import AbstractInContextMap, AnyMeasure, check_dim
 from meanfield.measure import RESULTS
 from meanfield.spectrum import SingularTriplet, top_singular
 
@@ -105,7 +105,9 @@ def local_lipschitz(
 
     Raises:
       RuntimeError: the search did not converge, or a number is not finite (with `throw`).
+      ValueError: mu lives in another dimension than f.
     """
+    check_dim(f, mu)
     tolerance = jnp.asarray(rtol, mu.points.dtype)  # an array, so that no value compiles anew
     solution = _local_lipschitz(f, mu, key, splitting, tolerance, max_steps, upper)
     if throw:

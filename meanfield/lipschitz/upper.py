@@ -21,6 +21,7 @@ from meanfield.attention import (
     CausalAttention,
     Composition,
     Residual,
+    check_dim,
     is_softmax,
 )
 from meanfield.attention.attending import AbstractMask, Attending
@@ -46,6 +47,7 @@ def upper_at(f: AbstractInContextMap, mu: AnyMeasure) -> Float[Array, ""]:
     It is computed in float64 whatever the dtype of the arguments and rounded upwards. What its
     allowance for rounding covers, and what not, stands in docs: theory/regularity, "Rounding".
     """
+    check_dim(f, mu)
     return in_double(upper_rule, f, _without_absent(mu))
 
 
