@@ -224,6 +224,11 @@ class L2Attention(AbstractAttention):
         v, e = self.value_proj.shape[1], self.output_proj.shape[1]
         check_shapes(self, key_proj=(heads, k, d), value_proj=(heads, v, d))
         check_shapes(self, output_proj=(heads, e, v))
+        if not self.choice.normalised:
+            raise ValueError(
+                "`choice` must be normalised, because the features of L2Attention leave out what "
+                f"is the same for every key; got {type(self.choice).__name__}."
+            )
 
     @property
     def sharpness(self) -> float:

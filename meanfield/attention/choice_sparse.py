@@ -80,7 +80,7 @@ class Entmax(AbstractChoice):
       ValueError: alpha or a scale out of range.
     """
 
-    alpha: float = eqx.field(default=1.5, static=True)
+    alpha: float | int = eqx.field(default=1.5, static=True)
     scale: Number = 1.0
 
     def __check_init__(self):

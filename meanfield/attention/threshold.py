@@ -13,8 +13,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 
-Rows = Float[Array, "*m n"]
-Some = Bool[Array, "*m n"]
+Rows = Float[Array, "... n"]
+Some = Bool[Array, "... n"]
 
 
 class Pieces(NamedTuple):
@@ -22,7 +22,7 @@ class Pieces(NamedTuple):
 
     sloped: Some
     ended: Some
-    level: Float[Array, "*m 1"]
+    level: Float[Array, "... 1"]
 
 
 def ramp_level(starts: Rows, slopes: Rows, total, ends: Rows | None = None) -> Pieces:
@@ -50,7 +50,7 @@ def ramp_level(starts: Rows, slopes: Rows, total, ends: Rows | None = None) -> P
     return Pieces(sloped, ended, (reached - total) / jnp.where(mass > 0, mass, 1))
 
 
-def _least_above(starts: Rows, slopes: Rows, total, ends: Rows | None) -> Float[Array, "*m 1"]:
+def _least_above(starts: Rows, slopes: Rows, total, ends: Rows | None) -> Float[Array, "... 1"]:
     """The least of the points b_j, e_j at which the sum is still below the total."""
     starts, slopes = jnp.broadcast_arrays(starts, slopes)
     points, weights = starts, slopes
@@ -67,7 +67,7 @@ def _least_above(starts: Rows, slopes: Rows, total, ends: Rows | None) -> Float[
     return jnp.min(above, axis=-1, keepdims=True)
 
 
-def square_level(scores: Rows, masses: Rows, total) -> Float[Array, "*m 1"]:
+def square_level(scores: Rows, masses: Rows, total) -> Float[Array, "... 1"]:
     r"""The level $\tau$ with $\sum_j a_j (s_j - \tau)_+^2 = t$: sorting, then a square root."""
     scores, masses = jnp.broadcast_arrays(scores, masses)
     edge = jax.lax.stop_gradient(_least_above_square(scores, masses, total))
@@ -80,7 +80,7 @@ def square_level(scores: Rows, masses: Rows, total) -> Float[Array, "*m 1"]:
     return mean - jnp.sqrt(jnp.maximum(rest, jnp.finfo(scores.dtype).tiny))
 
 
-def _least_above_square(scores: Rows, masses: Rows, total) -> Float[Array, "*m 1"]:
+def _least_above_square(scores: Rows, masses: Rows, total) -> Float[Array, "... 1"]:
     high = jnp.max(scores, axis=-1, keepdims=True)
     drops, weights = jax.lax.sort((high - scores, masses), num_keys=1)
     sums = [jnp.cumsum(weights * drops**power, axis=-1) for power in (0, 1, 2)]
@@ -89,7 +89,7 @@ def _least_above_square(scores: Rows, masses: Rows, total) -> Float[Array, "*m 1
     return jnp.min(jnp.where(high - scores <= least, scores, high), axis=-1, keepdims=True)
 
 
-def exponential_level(scores: Rows, masses: Rows, cap) -> tuple[Some, Float[Array, "*m 1"]]:
+def exponential_level(scores: Rows, masses: Rows, cap) -> tuple[Some, Float[Array, "... 1"]]:
     r"""Which atoms are capped, and $\tau$ with $\sum_j a_j \min(c, e^{s_j - \tau}) = 1$.
 
     Atom j is capped if the sum is at most one at $\tau = s_j - \log c$. In descending order of
@@ -112,7 +112,7 @@ def exponential_level(scores: Rows, masses: Rows, cap) -> tuple[Some, Float[Arra
     return capped, jnp.where(some, level, jnp.inf)
 
 
-def _least_capped(scores: Rows, masses: Rows, cap) -> Float[Array, "*m 1"]:
+def _least_capped(scores: Rows, masses: Rows, cap) -> Float[Array, "... 1"]:
     descending, masses = jax.lax.sort((-scores, masses), num_keys=1)
     descending = -descending
     # log sum_{i > j} a_i e^{s_i}
@@ -124,7 +124,7 @@ def _least_capped(scores: Rows, masses: Rows, cap) -> Float[Array, "*m 1"]:
     return jnp.min(descending, axis=-1, keepdims=True, where=seen & (reached <= 1), initial=jnp.inf)
 
 
-def power_level(scores: Rows, masses: Rows, total, power: float, cap=None) -> Float[Array, "*m 1"]:
+def power_level(scores: Rows, masses: Rows, total, power: float, cap=None) -> Float[Array, "... 1"]:
     r"""The level $\tau$ with $\sum_j a_j \min(c, (s_j - \tau)_+^q) = t$ for any power q >= 1.
 
     For powers without a closed form: bisection to the precision of the dtype, then two Newton
@@ -138,7 +138,7 @@ def power_level(scores: Rows, masses: Rows, total, power: float, cap=None) -> Fl
     return root
 
 
-def _bisected(scores: Rows, masses: Rows, total, power: float, cap) -> Float[Array, "*m 1"]:
+def _bisected(scores: Rows, masses: Rows, total, power: float, cap) -> Float[Array, "... 1"]:
     present = masses > 0
     high = jnp.max(scores, axis=-1, keepdims=True, where=present, initial=-jnp.inf)
     low = jnp.min(scores, axis=-1, keepdims=True, where=present, initial=jnp.inf)
@@ -170,5 +170,5 @@ def _powers(scores: Rows, masses: Rows, level, power: float, cap) -> tuple[Array
     return _total(weight * values), _total(weight * slopes)
 
 
-def _total(x: Rows) -> Float[Array, "*m 1"]:
+def _total(x: Rows) -> Float[Array, "... 1"]:
     return jnp.sum(x, axis=-1, keepdims=True)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from functools import singledispatch
+from typing import Protocol, runtime_checkable
 
 import equinox as eqx
 import numpy as np
@@ -13,7 +14,7 @@ from meanfield.attention import (
     L2Attention,
     MultiheadAttention,
     SelfAttention,
-    Softmax,
+    is_softmax,
 )
 from meanfield.measure import AbstractDomain
 
@@ -35,6 +36,11 @@ class HeadSizes(eqx.Module):
     spread: float
 
     @property
+    def oscillation(self) -> float:
+        """How far the scores that one query gives can differ."""
+        return self.scores.oscillation
+
+    @property
     def log_local(self) -> float:
         r"""A bound on $\log \|D_i\|$: what the query channel of a token can do."""
         return _log(self.spread * self.scores.query)
@@ -47,6 +53,19 @@ class HeadSizes(eqx.Module):
         return _log(self.value + 2 ** max(2 / p - 1, 0) * turning)
 
 
+@runtime_checkable
+class Head(Protocol):
+    """What the theorems read of a head."""
+
+    @property
+    def log_local(self) -> float: ...
+
+    @property
+    def oscillation(self) -> float: ...
+
+    def log_moving(self, p: float | int) -> float: ...
+
+
 class AttentionSizes(eqx.Module):
     """All heads of an attention: seen after their output projections, and before them.
 
@@ -56,11 +75,11 @@ class AttentionSizes(eqx.Module):
       output: the norm of the output projections side by side, [O_1 ... O_H].
     """
 
-    heads: tuple[HeadSizes, ...]
-    inner: tuple[HeadSizes, ...]
+    heads: tuple[Head, ...]
+    inner: tuple[Head, ...]
     output: float
 
-    def log_total(self, p: float | int, log_moving: Callable[[HeadSizes], float]) -> float:
+    def log_total(self, p: float | int, log_moving: Callable[[Head], float]) -> float:
         r"""The log of a bound on the layer, from bounds on $\|N^h\|_{L^p}$ for each of its heads.
 
         Heads are summed, or stacked and then projected: ||[O_1 ... O_H]|| times the root of the
@@ -85,11 +104,16 @@ def attention_sizes(
     Raises:
       TypeError: for an attention or a choice that no theorem covers.
     """
-    if not isinstance(f.choice, Softmax):
+    if not is_softmax(f.choice):
         raise TypeError(
-            "`choice` must be Softmax for the theorems of attention; got "
+            "`choice` must be Softmax without a cap for the theorems of softmax attention; got "
             f"{type(f.choice).__name__}."
         )
+    return head_sizes(f, domain, reach)
+
+
+def head_sizes(f: AbstractAttention, domain: AbstractDomain, reach: float | int) -> AttentionSizes:
+    """The sizes of all heads of f on a domain, whatever its choice."""
     if f.score_bias is None:
         reach = math.inf  # only a bias of the positions depends on how many are seen
     return _latest.sizes(f, domain, reach)

@@ -3,25 +3,31 @@
 import math
 from collections.abc import Callable
 from functools import singledispatch
+from typing import Any
 
 import numpy as np
 
 from meanfield.attention import (
     AbstractAttention,
+    AbstractChoice,
+    AbstractCoupledChoice,
     AbstractInContextMap,
     CausalAttention,
+    DoublyStochastic,
     L2Attention,
     MultiheadAttention,
     SelfAttention,
+    is_softmax,
 )
 from meanfield.measure import AbstractDomain
 
 from .bound import Bound, smallest
-from .heads import AttentionSizes, HeadSizes, attention_sizes
+from .choices import choice_sizes
+from .heads import AttentionSizes, Head, attention_sizes
 
 
 # The log of a bound on ||N|| in L^p for one head.
-MovingBound = Callable[[HeadSizes], float]
+MovingBound = Callable[[Any], float]
 
 
 @singledispatch
@@ -76,8 +82,12 @@ def _(
     f: AbstractAttention, domain: AbstractDomain, *, p: float | int = 2, n: int | None = None
 ) -> tuple[Bound, ...]:
     check_exponent(p, n)
-    sizes = attention_sizes(f, domain, math.inf if n is None else n)
-    return _bounds(sizes, _everyone_sees_all(p, n), domain, p)
+    reach = math.inf if n is None else n
+    if is_softmax(f.choice):
+        sizes = attention_sizes(f, domain, reach)
+        return _bounds(sizes, _everyone_sees_all(p, n), domain, p)
+    sizes = choice_sizes(f, domain, reach, equal=n is not None)
+    return _bounds(sizes, _chosen(f.choice, p), domain, p)
 
 
 @lipschitz_bounds.register
@@ -86,8 +96,13 @@ def _(
 ) -> tuple[Bound, ...]:
     check_exponent(p, n)
     reach = min(math.inf if limit is None else limit for limit in (n, f.window))
-    sizes = attention_sizes(f.attention, domain, reach)
-    return _bounds(sizes, _masked(p, n, f.window), domain, p)
+    if is_softmax(f.attention.choice):
+        sizes = attention_sizes(f.attention, domain, reach)
+        return _bounds(sizes, _masked(p, n, f.window), domain, p)
+    _refuse_coupled(f.attention.choice)
+    sizes = choice_sizes(f.attention, domain, reach, equal=n is not None)
+    named = {f"{name}-of-choices": moving for name, moving in _masked(p, n, f.window).items()}
+    return _bounds(sizes, named, domain, p)
 
 
 def _bounds(
@@ -110,12 +125,27 @@ def _everyone_sees_all(p: float | int, n: int | None) -> dict[str, MovingBound]:
     if math.isinf(p):
         return {"wasserstein-infinity": lambda h: h.log_moving(p)}
     theorems = {
-        "wasserstein-p": lambda h: h.log_moving(p) + h.scores.oscillation / p,
+        "wasserstein-p": lambda h: h.log_moving(p) + h.oscillation / p,
         "sharp-exponent": lambda h: h.log_moving(p) + h.scores.log_column / p,
     }
     if n is not None:
         theorems["general-n"] = lambda h: h.log_moving(p) + _log_share_sum(h, n, n) / p
     return theorems
+
+
+def _chosen(choice: AbstractChoice, p: float | int) -> dict[str, MovingBound]:
+    """The theorem of a choice that is not the plain softmax; none looks at columns of shares."""
+    if isinstance(choice, DoublyStochastic):
+        return {"doubly-stochastic": lambda h: h.log_moving(p) if p == 2 else math.inf}
+    name = "bounded-density" if choice.normalised else "free-shares"
+    return {name: lambda h: h.log_moving(p)}
+
+
+def _refuse_coupled(choice: AbstractChoice) -> None:
+    if isinstance(choice, AbstractCoupledChoice):
+        raise ValueError(
+            f"`choice` must treat each query alone under a mask; got {type(choice).__name__}."
+        )
 
 
 def _masked(p: float | int, n: int | None, window: int | None) -> dict[str, MovingBound]:
@@ -126,7 +156,7 @@ def _masked(p: float | int, n: int | None, window: int | None) -> dict[str, Movi
         theorems["masked-hardy"] = lambda h: _log_hardy(h, p)
     if window is not None:
         theorems["masked-window"] = lambda h: (
-            h.log_moving(p) + (math.log(window) + h.scores.oscillation) / p
+            h.log_moving(p) + (math.log(window) + h.oscillation) / p
         )
     if n is not None:
         rows = n if window is None else min(n, window)
@@ -134,22 +164,22 @@ def _masked(p: float | int, n: int | None, window: int | None) -> dict[str, Movi
     return theorems
 
 
-def _log_share_sum(head: HeadSizes, n: int, rows: int) -> float:
+def _log_share_sum(head: Head, n: int, rows: int) -> float:
     r"""$\log \sum_i P_{ij}$ for equal atoms: each share is at most $1 / (1 + (n-1) e^{-osc})$."""
-    return math.log(rows) - math.log1p((n - 1) * math.exp(-head.scores.oscillation))
+    return math.log(rows) - math.log1p((n - 1) * math.exp(-head.oscillation))
 
 
-def _log_masked_share_sum(head: HeadSizes, rows: int) -> float:
+def _log_masked_share_sum(head: Head, rows: int) -> float:
     """The same where the k-th row that sees an atom sees at least k atoms."""
-    others = np.arange(rows) * math.exp(-head.scores.oscillation)
+    others = np.arange(rows) * math.exp(-head.oscillation)
     return math.log(float(np.sum(1 / (1 + others))))
 
 
-def _log_hardy(head: HeadSizes, p: float | int) -> float:
+def _log_hardy(head: Head, p: float | int) -> float:
     r"""$\min_{1 \le r < p} \log K_r + \frac1r (osc + \log \frac{p}{p - r})$."""
     exponents = 1 + (p - 1) * (1 - np.geomspace(1, 1e-4, 65))
     return min(
-        head.log_moving(r) + (head.scores.oscillation + math.log(p / (p - r))) / r
+        head.log_moving(r) + (head.oscillation + math.log(p / (p - r))) / r
         for r in map(float, exponents)
     )
 
