@@ -35,7 +35,10 @@ from .gaussian_barycenter import (
     gaussian_barycenter as gaussian_barycenter,
 )
 from .line import Line as Line
+from .low_rank import LowRank as LowRank
+from .low_rank_coupling import LowRankCoupling as LowRankCoupling
 from .sinkhorn import Sinkhorn as Sinkhorn
+from .sinkhorn_divergence import sinkhorn_divergence as sinkhorn_divergence
 from .sliced import (
     Sliced as Sliced,
     SlicedDistance as SlicedDistance,

@@ -111,6 +111,22 @@ class Sinkhorn(AbstractSolver):
             result=result,
         )
 
+    def temperature(self, mu: Measure, nu: Measure, cost: AbstractCost) -> Float[Array, ""]:
+        """Epsilon in units of the cost."""
+        return self._problem(mu, nu, cost)[0].epsilon
+
+    def at_temperature(self, epsilon: Float[Array, ""]) -> "Sinkhorn":
+        """The same solver at a given epsilon, in units of the cost."""
+        return Sinkhorn(
+            epsilon,
+            relative=False,
+            tolerance=self.tolerance,
+            max_steps=self.max_steps,
+            cooling=self.cooling,
+            memory=self.memory,
+            mesh=self.mesh,
+        )
+
     def _problem(
         self, mu: Measure, nu: Measure, cost: AbstractCost, memory: int | None = None
     ) -> tuple[EntropicProblem, Array, Array]:
