@@ -32,9 +32,10 @@ class Bottleneck(AbstractSolver):
       of T.
 
     Weights are taken as shares of their sum, in units of $2^{-61}$. A share of
-    $16 \epsilon + (n + m) 2^{-61}$, $\epsilon$ being the machine epsilon of the weights, may be
-    left behind: no more than rounding does to weights that are meant to fit. `dual` is a lower
-    bound for the weights as given; lighter atoms count by their nearest neighbour alone.
+    $\tau = 16 \epsilon + (n + m) 2^{-61}$, $\epsilon$ being the machine epsilon of the weights, may
+    be left behind: what rounding does to weights that are meant to fit. The value is a lower
+    bound for the weights as given, and exact for weights within $2 \tau$ of them; atoms lighter
+    than $\tau$ count by their nearest neighbour alone.
 
     The value differentiates in the points as the cost of one critical pair does (where several
     pairs are critical, equal atoms for one, this is one choice); in the weights its derivative is

@@ -1,5 +1,6 @@
 """Whether mass can be carried along allowed pairs: a maximum flow in 61-bit whole numbers."""
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -43,7 +44,7 @@ def in_units(a: Float[Array, " n"], b: Float[Array, " m"]) -> Supply:
     times the machine epsilon of their dtype, and one unit an atom.
     """
     epsilon = max(float(np.finfo(w.dtype).eps) for w in (a, b))
-    shares = (w / w.sum() for w in (a.astype(np.float64), b.astype(np.float64)))
+    shares = (w.astype(np.float64) / math.fsum(w) for w in (a, b))
     units_a, units_b = (np.rint(share * UNITS).astype(np.int64) for share in shares)
     return Supply(units_a, units_b, int(16 * epsilon * UNITS) + len(a) + len(b))
 
