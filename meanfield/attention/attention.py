@@ -145,7 +145,13 @@ def flat_queries(mu: AnyMeasure, x: Float[Array, "*m d"]) -> tuple[Array, Array 
 
 
 def log_mass(atoms: Measure) -> Float[Array, " n"]:
-    """The logarithm of the weights, -inf where an atom is absent; its gradient is finite."""
+    """The logarithm of the weights, -inf where an atom is absent; its gradient is finite.
+
+    In the weight of an absent atom the gradient is 0, by convention: the true one-sided derivative
+    is that of an atom that appears, e^s (v - mean) / sum w e^s, which has no finite logarithmic
+    form, overflows where the score s of what lies there is far above those that are seen, and is
+    NaN where padding holds NaN. To ask what an atom would do, give it a small positive weight.
+    """
     return jnp.where(atoms.present, jnp.log(jnp.where(atoms.present, atoms.weights, 1)), -jnp.inf)
 
 
