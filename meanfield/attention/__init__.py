@@ -37,3 +37,4 @@ from .map import (
 )
 from .multihead import MultiheadAttention as MultiheadAttention
 from .rotary import Rotary as Rotary
+from .topk import topk_magnitude as topk_magnitude, topk_mask as topk_mask

@@ -58,8 +58,7 @@ class ChiSquare(AbstractChoice):
             ends = heights - cap * jnp.asarray(self.scale, scores.dtype)
             pieces = ramp_level(heights, slopes, 1, ends)
             capped = jnp.where(pieces.ended, cap * masses, 0)
-        rising = jnp.where(pieces.sloped, slopes * jnp.maximum(heights - pieces.level, 0), 0)
-        return rising + capped, jnp.where(pieces.sloped, slopes, 0)
+        return slopes * pieces.rise + capped, jnp.where(pieces.sloped, slopes, 0)
 
 
 class Entmax(AbstractChoice):

@@ -18,11 +18,12 @@ Some = Bool[Array, "... n"]
 
 
 class Pieces(NamedTuple):
-    """Which entries are on their slope, which have reached their end, and the level itself."""
+    """Which entries are on their slope, which have reached their end, and how far those on their
+    slope are above the level (0 elsewhere)."""
 
     sloped: Some
     ended: Some
-    level: Float[Array, "... 1"]
+    rise: Rows
 
 
 def ramp_level(starts: Rows, slopes: Rows, total, ends: Rows | None = None) -> Pieces:
@@ -42,12 +43,18 @@ def ramp_level(starts: Rows, slopes: Rows, total, ends: Rows | None = None) -> P
     begun = present & (starts >= edge)
     ended = jnp.zeros_like(begun) if ends is None else present & (ends >= edge)
     sloped = begun & ~ended
+    # relative to the highest start on the slope: a short rise is then not the difference of large
+    # numbers
+    top = jnp.max(starts, axis=-1, keepdims=True, where=sloped, initial=-jnp.inf)
+    top = jax.lax.stop_gradient(jnp.where(jnp.isfinite(top), top, 0))
+    below = jnp.where(sloped, starts - top, 0)
     weight = jnp.where(sloped, slopes, 0)
-    reached = _total(weight * jnp.where(sloped, starts, 0))
+    reached = _total(weight * below)
     if ends is not None:
         reached = reached + _total(jnp.where(ended, slopes * (starts - ends), 0))
     mass = _total(weight)
-    return Pieces(sloped, ended, (reached - total) / jnp.where(mass > 0, mass, 1))
+    level = (reached - total) / jnp.where(mass > 0, mass, 1)
+    return Pieces(sloped, ended, jnp.where(sloped, jnp.maximum(below - level, 0), 0))
 
 
 def _least_above(starts: Rows, slopes: Rows, total, ends: Rows | None) -> Float[Array, "... 1"]:
@@ -61,7 +68,10 @@ def _least_above(starts: Rows, slopes: Rows, total, ends: Rows | None) -> Float[
     high = jnp.max(points, axis=-1, keepdims=True)
     drops, weights = jax.lax.sort((high - points, weights), num_keys=1)
     reached = jnp.cumsum(weights, axis=-1) * drops - jnp.cumsum(weights * drops, axis=-1)
-    least = jnp.max(drops, axis=-1, keepdims=True, where=reached < total, initial=0)
+    # where the sum is flat at the total, rounding must not begin the next entry
+    rounding = 4 * jnp.finfo(drops.dtype).eps * (total + jnp.cumsum(jnp.abs(weights), -1) * drops)
+    below = reached < total - rounding
+    least = jnp.max(drops, axis=-1, keepdims=True, where=below, initial=0)
     # high - (high - x) rounds; the edge must be one of the points themselves
     above = jnp.where(high - points <= least, points, high)
     return jnp.min(above, axis=-1, keepdims=True)
