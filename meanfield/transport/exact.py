@@ -11,7 +11,7 @@ from .cost import AbstractCost, PowerCost
 from .envelope import transport_of
 from .line import monotone_plan
 from .mass import same_mass
-from .network_simplex import refined_vertex
+from .network_simplex import optimal_vertex
 from .plan import Plan, Status
 from .transport import AbstractSolver, Transport, held_constant
 
@@ -22,7 +22,8 @@ class Exact(AbstractSolver):
     On the line with a power cost this is the monotone plan, in closed form. Elsewhere it is POT's
     network simplex {cite}`bonneel2011displacement,flamary2021pot`, which runs on the host in
     float64 whatever the dtype of the measures: a GPU waits for it, and `jax.vmap` runs it once for
-    each item. About $n^{2.5}$ operations and $n m$ numbers of memory.
+    each item. About $n^{2.5}$ operations and $n m$ numbers of memory. Equal atoms whose nearest
+    neighbours are distinct need no simplex.
 
     Args:
       max_steps: the largest number of pivots.
@@ -74,7 +75,7 @@ def _solve(costs, a, b, max_steps: int):
     if not np.all(np.isfinite(present)):
         return _no_plan(len(a), len(b), Status.nonfinite_cost)
     weights = a[rows].astype(np.float64), b[cols].astype(np.float64)
-    vertex = refined_vertex(present, *weights, max_steps)
+    vertex = optimal_vertex(present, *weights, max_steps)
     if vertex.status != Status.successful:
         return _no_plan(len(a), len(b), vertex.status)
     spare = (0, len(a) + len(b) - 1 - len(vertex.masses))

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import ot
 import pytest
+import scipy.optimize
 from transport_problems import assert_close, dimensions, random_pair
 
 import meanfield as mf
@@ -120,6 +121,24 @@ def test_near_measures_are_matched_with_a_gap_small_beside_the_value(rng, shift)
     sol = mf.optimal_transport(mf.Measure(x), mf.Measure(x[order] + shift))
     assert_close(sol.value, 3 * shift**2, rtol=1e-3)
     assert jnp.abs(sol.gap) <= 1e-9 * sol.value
+
+
+@pytest.mark.slow
+def test_equal_atoms_with_distinct_nearest_neighbours_go_there(rng):
+    x, order = 3.0 * rng.normal(size=(30, 3)), rng.permutation(30)
+    mu = mf.Measure(x, np.full(30, 0.1))
+    for shake in (1e-3, 1.0):  # the second has neighbours in common, and needs the simplex
+        nu = mf.Measure(x[order] + shake * rng.normal(size=(30, 3)), np.full(30, 0.1))
+        sol = mf.optimal_transport(mu.pad(33), nu.pad(31))
+        best = scipy.optimize.linear_sum_assignment(PowerCost(2).matrix(mu.points, nu.points))
+        costs = np.asarray(PowerCost(2).matrix(mu.points, nu.points))
+        assert_close(sol.value, 0.1 * costs[best].sum())
+        distinct = len(set(costs.argmin(1))) == 30
+        assert distinct == (shake < 1)
+        f, g = sol.potentials
+        assert jnp.min(costs - f[:30, None] - g[:30]) >= -1e-12
+        assert jnp.abs(sol.gap) <= 1e-12
+        assert_close(mu.weights @ f[:30], nu.weights @ g[:30])
 
 
 @dimensions
