@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from .lipschitz import (
         Bound as Bound,
         LocalLipschitz as LocalLipschitz,
+        WassersteinBall as WassersteinBall,
+        certify as certify,
         lipschitz_bound as lipschitz_bound,
         local_lipschitz as local_lipschitz,
         worst_measure as worst_measure,
@@ -77,7 +79,8 @@ _HOMES = {
     "LayerNorm Linear MLP MultiheadAttention Residual RMSNorm Rotary SelfAttention Sigmoid Softmax "
     "TopMass",
     "audits": "audit",
-    "lipschitz": "Bound lipschitz_bound local_lipschitz LocalLipschitz worst_measure",
+    "lipschitz": "Bound certify lipschitz_bound local_lipschitz LocalLipschitz WassersteinBall "
+    "worst_measure",
     "measure": "Ball ConditionalMeasure LayerNormRange Measure RESULTS Sphere stack",
     "transport": "Bottleneck conditional_wasserstein Exact Line optimal_transport PowerCost "
     "Sinkhorn wasserstein",

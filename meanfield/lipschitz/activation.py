@@ -38,3 +38,34 @@ def activation_slope(activation: Callable) -> float:
             f"`activation` must be relu, gelu, silu or tanh of jax.nn for a proved bound; got "
             f"{activation!r}."
         ) from None
+
+
+# The largest |phi''| (docs: theory/certificates): 2 phi(0) for gelu, 4 / (3 sqrt 3) for tanh.
+_CURVES = {"gelu": 0.797885, "gelu-tanh": 0.798, "silu": 0.5, "tanh": 0.769801}
+
+_NAMES: dict[object, str] = {
+    jax.nn.relu: "relu",
+    jax.nn.relu6: "relu6",
+    jax.nn.gelu: "gelu-tanh",
+    jax.nn.silu: "silu",
+    jax.nn.swish: "silu",
+    jax.nn.tanh: "tanh",
+    jnp.tanh: "tanh",
+}
+
+
+def activation_name(activation: Callable) -> str:
+    """The name of an activation that `activation_slope` knows; both forms of gelu have their own.
+
+    Raises:
+      ValueError: for an activation whose constant is not known here.
+    """
+    slope = activation_slope(activation)
+    if isinstance(activation, partial):
+        return "gelu" if slope == _GELU else "gelu-tanh"
+    return _NAMES[activation]
+
+
+def activation_curve(activation: Callable) -> float:
+    """The largest |phi''|; inf for an activation that has corners."""
+    return _CURVES.get(activation_name(activation), float("inf"))

@@ -56,4 +56,6 @@ def smallest(bounds: tuple[Bound, ...]) -> Bound:
 
 def _short(domain: AbstractDomain) -> str:
     name = type(domain).__name__
+    if hasattr(domain, "size"):  # a ball of measures: its own radius, not that of its points
+        return f"{name}(size={float(domain.size):.4g})"  # pyright: ignore
     return f"{name}(radius={float(domain.radius):.4g})"

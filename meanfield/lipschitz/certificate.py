@@ -1,0 +1,293 @@
+r"""Certificates: upper bounds on the Lipschitz constant in a Wasserstein ball around a measure.
+
+Nothing in the ball beats them, atoms split or not (docs: theory/certificates). They are computed
+on the host in float64 and rounded upwards.
+"""
+
+import math
+from functools import singledispatch
+
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import PRNGKeyArray
+
+from meanfield.attention import (
+    MLP,
+    AbstractAttention,
+    AbstractInContextMap,
+    Affine,
+    AnyMeasure,
+    CausalAttention,
+    Composition,
+    LayerNorm,
+    Residual,
+    RMSNorm,
+)
+from meanfield.measure import Ball, ConditionalMeasure, Measure
+
+from .ball import WassersteinBall
+from .bound import Bound, smallest
+from .certificates.attention import AttentionModel
+from .certificates.centre import drawn_at, whole_at, with_split
+from .certificates.chain import ChainModel, ResidualModel
+from .certificates.head import Atoms
+from .certificates.margin import outward
+from .certificates.model import LocalModel
+from .certificates.points import AffineModel, NormModel, PerceptronModel
+from .theorems import lipschitz_bound
+
+
+_SHELLS = 8
+# Up to this size of a field of moves, the Jacobian of any map is formed and factorised.
+_DENSE = 2048
+
+
+def certify(
+    f: AbstractInContextMap,
+    mu: AnyMeasure,
+    radius: float,
+    *,
+    p: float | int = 2,
+    splitting: bool = True,
+    key: PRNGKeyArray | None = None,
+) -> Bound:
+    r"""A certificate: an upper bound on the Lipschitz constant of $F(\nu) = G(\nu, \cdot)_\# \nu$
+    in $W_p$ on the ball $\{\nu : W_\infty(\mu, \nu) \le \epsilon\}$.
+
+    For all $\nu, \nu'$ of the ball and every coupling of them that keeps the parts of each atom of
+    mu together, $\|G(\nu, y) - G(\nu', y')\|_{L^p} \le L\, \|y - y'\|_{L^p}$. So L bounds the local
+    constant at every measure of the ball, and $W_p(F(\nu), F(\nu')) \le L\, W_p(\nu, \nu')$ where
+    the atoms of mu are more than four radii apart, or where $\nu' = \mu$ and they are more than
+    two apart.
+
+    It is the smallest of three: the constant at mu plus the radius times the largest derivative of
+    the Jacobian in the ball (`ball-bend`), the constants of all parts inflated by what the ball can
+    do to them (`ball-reach`), and the bound on the smallest ball of points around the origin.
+
+    Args:
+      f: attention with softmax shares, norms, perceptrons, and what is made of them.
+      mu: a `Measure`, or a `ConditionalMeasure` for maps that depend on positions; mass then stays
+        at its position.
+      radius: epsilon, in the units of the points.
+      p: 1, 2 or inf.
+      splitting: whether atoms may be split. Without, measures of the ball have mu's atoms, moved.
+      key: for layers too large for a proved constant at mu (many heads, many atoms): with a key it
+        is found by a randomised test that errs with probability at most 1e-12 over the key
+        (`ball-bend-drawn`); without, a coarser deterministic bound takes its place.
+
+    Returns:
+      a `Bound`; infinite, and so it prints, where nothing finite is known.
+
+    Raises:
+      TypeError: a map without a certificate; the message says which and what is available.
+      ValueError: a radius that is negative or not finite, another p, a measure of another
+        dimension or with points that are not finite.
+    """
+    size, p = _checked_radius(radius), _checked_exponent(p)
+    model = local_model(f, _checked_atoms(mu))
+    ball = WassersteinBall(mu, size)
+    drawn = _settle(model, splitting, key)
+    known = model.known(size)
+    centre, theorem = _centre(model, p, splitting, key)
+    bent = _bent(model, centre, size, p)
+    reach = "ball-reach-drawn" if drawn else "ball-reach"
+    theorem = "ball-bend-drawn" if drawn else theorem
+    bounds = [_bound(known.constant[p], model, ball, reach), _bound(bent, model, ball, theorem)]
+    bounds += _everywhere(f, mu, ball, p)
+    return smallest(tuple(bounds))
+
+
+def displacement_bound(
+    f: AbstractInContextMap,
+    mu: AnyMeasure,
+    radius: float,
+    *,
+    p: float | int = math.inf,
+    splitting: bool = True,
+    key: PRNGKeyArray | None = None,
+) -> Bound:
+    r"""A bound on $\sup W_p(F(\mu), F(\nu)) / \epsilon$ over $W_\infty(\mu, \nu) \le \epsilon$: how
+    far the output can be moved, per unit of the radius.
+
+    It integrates constants along the straight path from mu, so it is below `certify` at the same
+    radius. For $p = \infty$ it bounds the move of every single output, and never exceeds the radius
+    of the values that an output averages (`ball-path`).
+
+    Args, Raises: as for `certify`.
+    """
+    size, p = _checked_radius(radius), _checked_exponent(p)
+    model = local_model(f, _checked_atoms(mu))
+    ball = WassersteinBall(mu, size)
+    if size == 0:
+        return certify(f, mu, radius, p=p, splitting=splitting, key=key)
+    if p == math.inf and isinstance(model, AttentionModel):
+        rate = float(np.max(model.rates(size, splitting)))
+        return _bound(rate, model, ball, "ball-path")
+    settled = _settle(model, splitting, key)
+    centre, theorem = _centre(model, p, splitting, key)
+    step, moved, speed = size / _SHELLS, 0.0, centre
+    for k in range(1, _SHELLS + 1):
+        known = model.known(k * step)
+        bend = known.bend[p] * step
+        moved += min(known.constant[p], speed + bend / 2) * step
+        speed += bend
+    farthest = model.travel(size)
+    drawn = "-drawn" if settled or theorem.endswith("drawn") else ""
+    return _bound(min(moved, farthest) / size, model, ball, f"ball-path{drawn}")
+
+
+@singledispatch
+def local_model(f: AbstractInContextMap, atoms: Atoms) -> LocalModel:
+    """What is known of a map around a measure.
+
+    Raises:
+      TypeError: for a map without a rule; register one with `local_model.register`.
+    """
+    raise TypeError(
+        f"`f` has no certificate on a ball: {type(f).__name__} has no rule. Softmax attention, "
+        "CausalAttention, Affine, LayerNorm, RMSNorm, MLP, Residual and Composition have; "
+        "others register one with `meanfield.lipschitz.local_model.register`."
+    )
+
+
+@local_model.register
+def _(f: AbstractAttention, atoms: Atoms) -> LocalModel:
+    return AttentionModel(f, atoms)
+
+
+@local_model.register
+def _(f: CausalAttention, atoms: Atoms) -> LocalModel:
+    return AttentionModel(f.attention, atoms, f.mask)
+
+
+@local_model.register
+def _(f: Affine, atoms: Atoms) -> LocalModel:
+    _check_dim(atoms, f.weight.shape[1])
+    return AffineModel(f, atoms)
+
+
+@local_model.register(LayerNorm)
+@local_model.register(RMSNorm)
+def _(f: LayerNorm | RMSNorm, atoms: Atoms) -> LocalModel:
+    _check_dim(atoms, f.gamma.shape[0])
+    return NormModel(f, atoms)
+
+
+@local_model.register
+def _(f: MLP, atoms: Atoms) -> LocalModel:
+    _check_dim(atoms, f.weight_in.shape[1])
+    return PerceptronModel(f, atoms)
+
+
+@local_model.register
+def _(f: Residual, atoms: Atoms) -> LocalModel:
+    return ResidualModel(local_model(f.f, atoms), float(f.scale))
+
+
+@local_model.register
+def _(f: Composition, atoms: Atoms) -> LocalModel:
+    models: list[LocalModel] = []
+    here = atoms
+    for one in f.maps:
+        models.append(local_model(one, here))
+        here = here.at(models[-1].image)
+    return ChainModel(models, atoms)
+
+
+def _centre(
+    model: LocalModel, p: float | int, splitting: bool, key: PRNGKeyArray | None
+) -> tuple[float, str]:
+    """The constant at the measure, and the theorem that rests on it."""
+    known = model.at_centre(p, splitting)
+    if p != 2 or model.exact:
+        return known, "ball-bend"
+    n = len(model.atoms.points)
+    if n * max(model.atoms.points.shape[1], model.image.shape[1]) <= _DENSE:
+        smooth, theorem = whole_at(model), "ball-bend"
+    elif key is not None:
+        rng = np.random.default_rng(np.asarray(jr.key_data(key)).ravel())
+        smooth, theorem = drawn_at(model, rng), "ball-bend-drawn"
+    else:
+        return known, "ball-bend"
+    found = with_split(model, smooth) if splitting else smooth
+    return (found, theorem) if found < known else (known, "ball-bend")
+
+
+def _settle(model: LocalModel, splitting: bool, key: PRNGKeyArray | None) -> bool:
+    """Tell the parts of a composition their constants at the measure; whether any was drawn."""
+    drawn = False
+    for part in model.parts:
+        if part is not model:
+            value, theorem = _centre(part, 2, splitting, key)
+            part.settled |= {2: value + 64 * part.slack}
+            part.settled |= {math.inf: part.at_centre(math.inf, splitting) + 64 * part.slack}
+            drawn |= theorem.endswith("drawn")
+    return drawn
+
+
+def _bent(model: LocalModel, centre: float, size: float, p: float | int) -> float:
+    """The constant at the measure plus the integral of the bend up to the radius."""
+    whole = size * model.known(size).bend[p] if size else 0.0
+    if whole <= centre / 20 or not math.isfinite(whole):
+        return centre + whole
+    step = size / _SHELLS
+    return centre + sum(step * model.known(k * step).bend[p] for k in range(1, _SHELLS + 1))
+
+
+def _everywhere(
+    f: AbstractInContextMap, mu: AnyMeasure, ball: WassersteinBall, p: float | int
+) -> list[Bound]:
+    """The bound on the ball of points that holds every measure, where it is known."""
+    reach = float(np.linalg.norm(np.asarray(Atoms.of(mu).points), axis=1).max()) + ball.size
+    if reach <= 0:
+        return []
+    try:
+        # the radius is kept in the default precision: not below the true one
+        bound = lipschitz_bound(f, Ball(reach * (1 + 2**-22)), p=p)
+    except (TypeError, ValueError):
+        return []
+    return [Bound(bound.log_value, "upper", ball, bound.theorem)]
+
+
+def _bound(value: float, model: LocalModel, ball: WassersteinBall, theorem: str) -> Bound:
+    value = outward(value, model.rounding, model.slack)
+    log_value = math.log(value) if value > 0 else -math.inf
+    return Bound(log_value, "upper", ball, f"meanfield:{theorem}")
+
+
+def _checked_radius(radius) -> float:
+    size = float(radius)
+    if not (size >= 0 and math.isfinite(size)):
+        raise ValueError(f"`radius` must be nonnegative and finite; got {radius}.")
+    return size
+
+
+def _checked_exponent(p) -> float:
+    if p not in (1, 2, math.inf):
+        raise ValueError(f"`p` must be 1, 2 or jnp.inf for a certificate; got {p}.")
+    return float(p)
+
+
+def _checked_atoms(mu: AnyMeasure) -> Atoms:
+    if not isinstance(mu, Measure | ConditionalMeasure):
+        raise TypeError(
+            f"`mu` must be a Measure or a ConditionalMeasure; got {type(mu).__name__}. Wrap points "
+            "with mf.Measure(points)."
+        )
+    if mu.masses.ndim != jnp.ndim(mu.atoms.weights) + isinstance(mu, ConditionalMeasure):
+        raise ValueError("`mu` must be one measure, not a batch.")
+    atoms = Atoms.of(mu)
+    if not len(atoms.points):
+        raise ValueError("`mu` must have an atom with mass; got none.")
+    if not np.all(np.isfinite(atoms.points)):
+        raise ValueError("`mu` must have finite points; got NaN or infinity in an atom with mass.")
+    return atoms
+
+
+def _check_dim(atoms: Atoms, dim: int) -> None:
+    if atoms.points.shape[1] != dim:
+        raise ValueError(
+            f"`mu` must have points of dimension {dim}, that of the map; got "
+            f"{atoms.points.shape[1]}."
+        )
