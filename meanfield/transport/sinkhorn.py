@@ -49,7 +49,8 @@ class Sinkhorn(AbstractSolver):
       mesh: devices to share the rows among, along the first axis of the mesh; by default one.
 
     Raises:
-      ValueError: `epsilon` or `tolerance` not positive, `cooling` outside [0, 1).
+      ValueError: `epsilon` or `tolerance` not positive, `cooling` outside [0, 1), `max_steps` less
+        than one.
     """
 
     epsilon: Any
@@ -76,6 +77,8 @@ class Sinkhorn(AbstractSolver):
         self.epsilon = _number("epsilon", epsilon, lambda value: value > 0, "positive")
         self.tolerance = _number("tolerance", tolerance, lambda value: value > 0, "positive")
         self.cooling = _number("cooling", cooling, lambda value: 0 <= value < 1, "in [0, 1)")
+        if max_steps < 1:
+            raise ValueError(f"`max_steps` must be at least 1; got {max_steps}.")
         self.relative, self.max_steps, self.memory = relative, max_steps, memory
         self.start = start
         self.mesh = None if mesh is None else jax.sharding.Mesh(mesh.devices, mesh.axis_names)
@@ -169,7 +172,7 @@ class Sinkhorn(AbstractSolver):
     ) -> RESULTS:
         """The status; rounding is blamed where it is larger than what was asked for."""
         rounding = jnp.finfo(problem.epsilon.dtype).eps * largest / problem.epsilon
-        met = (last.error <= self.tolerance) & (last.temperature <= problem.epsilon)
+        met = last.error <= self.tolerance
         coarse = (rounding * _UNITS > 1) | (~met & (rounding > self.tolerance))
         result: Any = RESULTS.where(met, RESULTS.successful, RESULTS.marginals_not_reached)
         result = RESULTS.where(coarse, RESULTS.epsilon_too_small, result)

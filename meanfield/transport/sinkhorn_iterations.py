@@ -56,8 +56,7 @@ def iterate(problem: EntropicProblem, g: Float[Array, " m"], schedule: Schedule)
     def step(now: Iterate) -> Iterate:
         plain = _raised(now, problem.b)
         g, age = _carried_on(now, plain, problem)
-        cooler = jnp.where(now.steps > 0, schedule.cooling * now.temperature, now.temperature)
-        temperature = jnp.maximum(problem.epsilon, cooler)
+        temperature = _cooled(now, problem.epsilon, schedule)
         f, received = sweep(problem.pairs, g, log_b, problem.a, temperature)
         error = jnp.sum(jnp.abs(received - problem.b))
         return Iterate(f, g, received, error, temperature, now.steps + 1, plain, age)
@@ -73,6 +72,12 @@ def iterate(problem: EntropicProblem, g: Float[Array, " m"], schedule: Schedule)
         age=jnp.zeros((), jnp.int32),
     )
     return jax.lax.while_loop(going, step, start)
+
+
+def _cooled(now: Iterate, epsilon: Float[Array, ""], schedule: Schedule) -> Float[Array, ""]:
+    """The temperature of the next step; the last one allowed is at epsilon, as the dual must be."""
+    cooler = jnp.where(now.steps > 0, schedule.cooling, 1.0) * now.temperature
+    return jnp.where(now.steps + 1 < schedule.max_steps, jnp.maximum(epsilon, cooler), epsilon)
 
 
 def _raised(now: Iterate, b: Float[Array, " m"]) -> Float[Array, " m"]:
