@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from . import (
+        attacks as attacks,
         attention as attention,
         audits as audits,
         implicit as implicit,
@@ -21,6 +22,16 @@ if TYPE_CHECKING:
         spectrum as spectrum,
         training as training,
         transport as transport,
+    )
+    from .attacks import (
+        Attack as Attack,
+        MassPeeling as MassPeeling,
+        MassSplitting as MassSplitting,
+        OutputDisplacement as OutputDisplacement,
+        TargetDirection as TargetDirection,
+        TaskLoss as TaskLoss,
+        TokenShift as TokenShift,
+        attack as attack,
     )
     from .attention import (
         MLP as MLP,
@@ -75,6 +86,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "attacks": "attack Attack MassPeeling MassSplitting OutputDisplacement TargetDirection "
+    "TaskLoss TokenShift",
     "attention": "Affine CausalAttention ChiSquare Composition DoublyStochastic Entmax L2Attention "
     "LayerNorm Linear MLP MultiheadAttention Residual RMSNorm Rotary SelfAttention Sigmoid Softmax "
     "TopMass",

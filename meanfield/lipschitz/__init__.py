@@ -15,6 +15,7 @@ from .images import image as image
 from .jacobian import LinearisedMap as LinearisedMap, jacobian as jacobian
 from .layers import lipschitz_bound as lipschitz_bound
 from .local import LocalLipschitz as LocalLipschitz, local_lipschitz as local_lipschitz
+from .slopes import Slopes as Slopes, query_directions as query_directions, slopes as slopes
 from .theorems import lipschitz_bounds as lipschitz_bounds
 from .upper import upper_at as upper_at
 from .worst import (

@@ -45,3 +45,7 @@ class RESULTS(eqx.Enumeration):
         "`max_steps`, or raise `rtol`; with throw=False the last one is returned, whose objective "
         "is an upper bound on the optimum."
     )
+    search_stalled = (
+        "The search made no progress from any start and ended below the local constant. Raise "
+        "`starts` or `steps`, or come from an easier problem: a larger budget, larger fractions."
+    )

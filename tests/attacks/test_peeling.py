@@ -1,0 +1,102 @@
+"""A little mass peeled off one token and sent far: curves against the fraction, and their limit."""
+
+import math
+
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import pytest
+from attack_problems import BALL, cancelling, head, ratio_of, tokens
+
+import meanfield as mf
+from meanfield.attacks import attack
+
+
+pytestmark = pytest.mark.slow
+
+KEY = jr.key(7)
+FRACTIONS = (1.0, 0.1, 0.01, 1e-3)
+
+
+@pytest.fixture(scope="module")
+def curve():
+    return attack(head(), tokens(), mf.MassPeeling(FRACTIONS, BALL), key=KEY)
+
+
+def test_a_curve_has_one_ratio_for_each_fraction_in_their_order(curve):
+    assert curve.ratio.shape == curve.distance_in.shape == (4,)
+    again = attack(head(), tokens(), mf.MassPeeling(FRACTIONS[::-1], BALL), key=KEY)
+    np.testing.assert_array_equal(again.ratio[::-1], curve.ratio)
+    assert curve.stats["fractions"] == FRACTIONS
+
+
+def test_distances_are_those_of_exact_transport(curve):
+    assert curve.ratio[-1] == pytest.approx(ratio_of(head(), tokens(), curve.measure), rel=1e-6)
+    mass = float(tokens().weights[curve.stats["atom"]])
+    coupled = np.sqrt(mass * np.array(FRACTIONS)) * np.asarray(curve.displacement)
+    assert np.all(np.asarray(curve.distance_in) <= coupled * (1 + 1e-9))
+
+
+def test_the_peeled_mass_stays_in_the_domain(curve):
+    assert jnp.all(BALL.contains(curve.stats["targets"]))
+    assert curve.measure.mass == pytest.approx(1.0)
+    assert np.all(np.asarray(curve.radius) <= 4.0 * (1 + 1e-9))
+
+
+def test_no_curve_exceeds_the_bound_of_the_domain(curve):
+    assert curve.ratio.max() <= mf.lipschitz_bound(head(), BALL).value
+
+
+def test_a_vanishing_fraction_has_the_slope_of_a_chord():
+    """Where no score is large, what the context does vanishes faster than the distance."""
+    f = mf.SelfAttention(0.3 * head().A, head().V)
+    slopes = mf.lipschitz.slopes(f, tokens(), domain=BALL, key=KEY)
+    peel = mf.MassPeeling(1e-10, BALL, atom=int(slopes.chord_atom))
+    assert attack(f, tokens(), peel, key=KEY).ratio == pytest.approx(float(slopes.chord), rel=1e-3)
+
+
+def test_small_masses_move_the_output_of_two_tokens_by_far():
+    f, mu = cancelling(5, 5, 0.1)
+    found = attack(f, mu, mf.MassPeeling((0.1, 0.01), mf.Ball(mu.radius), atom=0), key=KEY)
+    assert found.ratio[1] > found.ratio[0] > 5 * found.local
+    assert found.ratio[1] > 20 * found.local
+    assert found.result == mf.RESULTS.successful
+
+
+def test_absent_atoms_order_and_copies_change_nothing():
+    f, mu = head(), tokens()
+    method = mf.MassPeeling(0.01, BALL, starts=2, steps=60)
+    found = attack(f, mu, method, key=KEY)
+    padded = mf.Measure(
+        jnp.concatenate([mu.points[::-1], jnp.full((1, 3), jnp.nan)]),
+        jnp.append(mu.weights[::-1], 0.0),
+    )
+    again = attack(f, padded, method, key=KEY)
+    assert again.ratio == found.ratio
+    assert again.stats["atom"] == 3 - found.stats["atom"]
+    assert attack(f, mu.split(2), method, key=KEY).ratio == pytest.approx(float(found.ratio))
+
+
+@pytest.mark.parametrize("p", [1, math.inf])
+def test_other_distances_are_measured_in_kind(p):
+    found = attack(head(), tokens(), mf.MassPeeling(0.1, BALL, p=p, starts=2, steps=60), key=KEY)
+    expected = ratio_of(head(), tokens(), found.measure, p)
+    assert found.ratio == pytest.approx(expected, rel=1e-6)
+
+
+def test_causal_attention_is_peeled_at_one_position():
+    f = mf.CausalAttention(head())
+    mu = mf.ConditionalMeasure.from_sequence(tokens().points)
+    found = attack(f, mu, mf.MassPeeling(0.1, BALL, atom=1, starts=2, steps=60), key=KEY)
+    out = mf.conditional_wasserstein(f(mu), f(found.measure))
+    assert found.distance_out == pytest.approx(float(out), rel=1e-9)
+    assert found.distance_in == pytest.approx(math.sqrt(0.1 / 4) * float(found.displacement))
+    assert found.ratio <= mf.lipschitz_bound(f, BALL).value
+    assert np.flatnonzero(found.origin[:, 1] >= 0).tolist() == [1]
+
+
+def test_any_map_can_be_peeled():
+    f = mf.Residual(head())
+    found = attack(f, tokens(), mf.MassPeeling(0.1, BALL, starts=2, steps=60), key=KEY)
+    assert found.ratio == pytest.approx(ratio_of(f, tokens(), found.measure), rel=1e-9)
+    assert found.ratio > found.local
