@@ -144,9 +144,12 @@ class TopMass(AbstractChoice):
         masses = jnp.broadcast_to(seen_masses(log_mass, visible), scores.shape)
         fraction = jnp.asarray(self.fraction, scores.dtype)
         heights = jax.lax.stop_gradient(_from_top(scores, masses))
-        edge = _quantile(heights, jax.lax.stop_gradient(masses), fraction)
-        above = jnp.where(heights > edge, masses, 0)
-        tied = jnp.where(heights == edge, masses, 0)
+        drop = _quantile(heights, jax.lax.stop_gradient(masses), fraction) - heights
+        # equal scores may be rounded in two ways
+        size = jnp.max(jnp.abs(scores), axis=-1, keepdims=True, where=masses > 0, initial=0)
+        tie = jax.lax.stop_gradient(16 * jnp.finfo(scores.dtype).eps * size)
+        above = jnp.where(drop < -tie, masses, 0)
+        tied = jnp.where(jnp.abs(drop) <= tie, masses, 0)
         left = jnp.maximum(1 - jnp.sum(above, axis=-1, keepdims=True) / fraction, 0)
         total = jnp.sum(tied, axis=-1, keepdims=True)
         shares = above / fraction + tied * (left / jnp.where(total > 0, total, 1))

@@ -4,6 +4,9 @@ Sets of atoms are found with comparisons, which have no derivative; the level is
 formula of the scores and masses in these sets, so that automatic differentiation of every order is
 exact on each piece. At a kink (an atom on the edge of a set) the derivative is that of one of the
 pieces that meet there.
+
+Sets are told by comparison with a cut halfway between the last score inside and the first outside:
+a compiler that computes a score twice may round it in two ways.
 """
 
 from typing import NamedTuple
@@ -38,10 +41,10 @@ def ramp_level(starts: Rows, slopes: Rows, total, ends: Rows | None = None) -> P
       total: t > 0. Where the sum cannot reach it, all entries end.
       ends: e <= b, or None for -inf.
     """
-    edge = jax.lax.stop_gradient(_least_above(starts, slopes, total, ends))
+    cut = jax.lax.stop_gradient(_ramp_cut(starts, slopes, total, ends))
     present = slopes > 0
-    begun = present & (starts >= edge)
-    ended = jnp.zeros_like(begun) if ends is None else present & (ends >= edge)
+    begun = present & (starts > cut)
+    ended = jnp.zeros_like(begun) if ends is None else present & (ends > cut)
     sloped = begun & ~ended
     # relative to the highest start on the slope: a short rise is then not the difference of large
     # numbers
@@ -57,8 +60,8 @@ def ramp_level(starts: Rows, slopes: Rows, total, ends: Rows | None = None) -> P
     return Pieces(sloped, ended, jnp.where(sloped, jnp.maximum(below - level, 0), 0))
 
 
-def _least_above(starts: Rows, slopes: Rows, total, ends: Rows | None) -> Float[Array, "... 1"]:
-    """The least of the points b_j, e_j at which the sum is still below the total."""
+def _ramp_cut(starts: Rows, slopes: Rows, total, ends: Rows | None) -> Float[Array, "... 1"]:
+    """Below all points b_j, e_j at which the sum is less than the total, above the others."""
     starts, slopes = jnp.broadcast_arrays(starts, slopes)
     points, weights = starts, slopes
     if ends is not None:
@@ -70,18 +73,21 @@ def _least_above(starts: Rows, slopes: Rows, total, ends: Rows | None) -> Float[
     reached = jnp.cumsum(weights, axis=-1) * drops - jnp.cumsum(weights * drops, axis=-1)
     # where the sum is flat at the total, rounding must not begin the next entry
     rounding = 4 * jnp.finfo(drops.dtype).eps * (total + jnp.cumsum(jnp.abs(weights), -1) * drops)
-    below = reached < total - rounding
-    least = jnp.max(drops, axis=-1, keepdims=True, where=below, initial=0)
-    # high - (high - x) rounds; the edge must be one of the points themselves
-    above = jnp.where(high - points <= least, points, high)
-    return jnp.min(above, axis=-1, keepdims=True)
+    return high - _halfway(drops, reached < total - rounding)
+
+
+def _halfway(drops: Rows, inside: Some) -> Float[Array, "... 1"]:
+    """Between the last drop inside and the next one; beyond all drops if all are inside."""
+    last = jnp.max(drops, axis=-1, keepdims=True, where=inside, initial=0)
+    after = jnp.min(drops, axis=-1, keepdims=True, where=drops > last, initial=jnp.inf)
+    return jnp.where(jnp.isfinite(after), (last + after) / 2, last + 1)
 
 
 def square_level(scores: Rows, masses: Rows, total) -> Float[Array, "... 1"]:
     r"""The level $\tau$ with $\sum_j a_j (s_j - \tau)_+^2 = t$: sorting, then a square root."""
     scores, masses = jnp.broadcast_arrays(scores, masses)
-    edge = jax.lax.stop_gradient(_least_above_square(scores, masses, total))
-    inside = jnp.where((scores >= edge) & (masses > 0), masses, 0)
+    cut = jax.lax.stop_gradient(_square_cut(scores, masses, total))
+    inside = jnp.where((scores > cut) & (masses > 0), masses, 0)
     mass = _total(inside)
     mass = jnp.where(mass > 0, mass, 1)
     mean = _total(inside * scores) / mass
@@ -90,13 +96,12 @@ def square_level(scores: Rows, masses: Rows, total) -> Float[Array, "... 1"]:
     return mean - jnp.sqrt(jnp.maximum(rest, jnp.finfo(scores.dtype).tiny))
 
 
-def _least_above_square(scores: Rows, masses: Rows, total) -> Float[Array, "... 1"]:
+def _square_cut(scores: Rows, masses: Rows, total) -> Float[Array, "... 1"]:
     high = jnp.max(scores, axis=-1, keepdims=True)
     drops, weights = jax.lax.sort((high - scores, masses), num_keys=1)
     sums = [jnp.cumsum(weights * drops**power, axis=-1) for power in (0, 1, 2)]
     reached = sums[0] * drops**2 - 2 * sums[1] * drops + sums[2]
-    least = jnp.max(drops, axis=-1, keepdims=True, where=reached < total, initial=0)
-    return jnp.min(jnp.where(high - scores <= least, scores, high), axis=-1, keepdims=True)
+    return high - _halfway(drops, reached < total)
 
 
 def exponential_level(scores: Rows, masses: Rows, cap) -> tuple[Some, Float[Array, "... 1"]]:
@@ -106,10 +111,7 @@ def exponential_level(scores: Rows, masses: Rows, cap) -> tuple[Some, Float[Arra
     scores that sum is $c \sum_{i \le j} a_i + c \sum_{i > j} a_i e^{s_i - s_j}$.
     """
     scores, masses = jnp.broadcast_arrays(scores, masses)
-    capped = jax.lax.stop_gradient(scores) >= jax.lax.stop_gradient(
-        _least_capped(scores, masses, cap)
-    )
-    capped = capped & (masses > 0)
+    capped = (masses > 0) & (scores > jax.lax.stop_gradient(_capped_cut(scores, masses, cap)))
     left = 1 - cap * _total(jnp.where(capped, masses, 0))
     free = ~capped & (masses > 0)
     top = jax.lax.stop_gradient(
@@ -122,16 +124,17 @@ def exponential_level(scores: Rows, masses: Rows, cap) -> tuple[Some, Float[Arra
     return capped, jnp.where(some, level, jnp.inf)
 
 
-def _least_capped(scores: Rows, masses: Rows, cap) -> Float[Array, "... 1"]:
-    descending, masses = jax.lax.sort((-scores, masses), num_keys=1)
-    descending = -descending
+def _capped_cut(scores: Rows, masses: Rows, cap) -> Float[Array, "... 1"]:
+    high = jnp.max(scores, axis=-1, keepdims=True)
+    drops, masses = jax.lax.sort((high - scores, masses), num_keys=1)
     # log sum_{i > j} a_i e^{s_i}
     seen = masses > 0
-    logits = jnp.where(seen, descending + jnp.log(jnp.where(seen, masses, 1)), -jnp.inf)
+    logits = jnp.where(seen, jnp.log(jnp.where(seen, masses, 1)) - drops, -jnp.inf)
     later = jax.lax.cumlogsumexp(logits, axis=logits.ndim - 1, reverse=True)[..., 1:]
     later = jnp.concatenate([later, jnp.full_like(later[..., :1], -jnp.inf)], axis=-1)
-    reached = cap * (jnp.cumsum(masses, axis=-1) + jnp.exp(later - descending))
-    return jnp.min(descending, axis=-1, keepdims=True, where=seen & (reached <= 1), initial=jnp.inf)
+    reached = cap * (jnp.cumsum(masses, axis=-1) + jnp.exp(later + drops))
+    inside = seen & (reached <= 1)
+    return jnp.where(jnp.any(inside, -1, keepdims=True), high - _halfway(drops, inside), jnp.inf)
 
 
 def power_level(scores: Rows, masses: Rows, total, power: float, cap=None) -> Float[Array, "... 1"]:
