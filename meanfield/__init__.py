@@ -78,6 +78,7 @@ if TYPE_CHECKING:
         Line as Line,
         PowerCost as PowerCost,
         Sinkhorn as Sinkhorn,
+        Unbalanced as Unbalanced,
         conditional_wasserstein as conditional_wasserstein,
         optimal_transport as optimal_transport,
         wasserstein as wasserstein,
@@ -96,7 +97,7 @@ _HOMES = {
     "worst_measure",
     "measure": "Ball ConditionalMeasure LayerNormRange Measure RESULTS Sphere stack",
     "transport": "Bottleneck conditional_wasserstein Exact Line optimal_transport PowerCost "
-    "Sinkhorn wasserstein",
+    "Sinkhorn Unbalanced wasserstein",
     "implicit": "",
     "models": "",
     "plot": "",

@@ -49,3 +49,28 @@ class RESULTS(eqx.Enumeration):
         "The search made no progress from any start and ended below the local constant. Raise "
         "`starts` or `steps`, or come from an easier problem: a larger budget, larger fractions."
     )
+    potentials_not_settled = (
+        "The iterations ended before the potentials settled to `tolerance`. Raise `max_steps`, "
+        "raise `epsilon`, or raise `tolerance`; `.gap` says how far from optimal they are."
+    )
+    masses_out_of_range = (
+        "No mass can move that both sides allow. Widen `Range(low, high)`, make `rho` finite, or "
+        "divide each measure by its mass with `.normalize()`."
+    )
+    gap_not_closed = (
+        "The steps ended before the duality gap fell below `tolerance`. Raise `max_steps`, or "
+        "raise `tolerance`; for `UnbalancedLine`, `UnbalancedExact(rho)` closes gaps of any rho."
+    )
+    match_collapsed = (
+        "The match collapsed to the product coupling, which says nothing. Lower `epsilon`, lower "
+        "the strength of the regularizer, or give `known` pairs."
+    )
+    epsilon_above_critical = (
+        "`epsilon` is above the critical temperature, where the product coupling attracts centred "
+        "measures, and the match collapsed to it. Lower `epsilon` below `epsilon_critical`; relative "
+        "to it, 0.05 is a good value."
+    )
+    transform_not_settled = (
+        "The transform still changed by more than `tolerance` after `max_steps` steps. Raise "
+        "`max_steps`, raise `tolerance`, or raise `epsilon`."
+    )

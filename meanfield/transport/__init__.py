@@ -48,5 +48,6 @@ from .square_root import square_root as square_root
 from .transport import AbstractSolver as AbstractSolver, Transport as Transport
 from .unbalanced import Unbalanced as Unbalanced
 from .unbalanced_divergence import unbalanced_sinkhorn_divergence as unbalanced_sinkhorn_divergence
+from .unbalanced_exact import UnbalancedExact as UnbalancedExact
 from .unbalanced_line import UnbalancedLine as UnbalancedLine
 from .wasserstein import optimal_transport as optimal_transport, wasserstein as wasserstein

@@ -13,6 +13,9 @@ from meanfield.measure import RESULTS
 from meanfield.transport import barycenter
 
 
+pytestmark = pytest.mark.slow
+
+
 def test_of_two_uniform_measures_lies_on_their_geodesic(key, rng):
     mu, nu = mf.Measure(rng.normal(size=(8, 3))), mf.Measure(rng.normal(size=(8, 3)))
     sol = barycenter(mf.stack([mu, nu]), [0.7, 0.3], key=key)
@@ -36,7 +39,6 @@ def test_on_the_line_averages_quantiles(key, rng):
     assert_close(jnp.sort(sol.measure.points[:, 0]), (q[0] + 2 * q[1] + q[2]) / 4)
 
 
-@pytest.mark.slow
 def test_agrees_with_pot_from_the_same_start(key, rng):
     measures = [random_measure(rng, 8, 3) for _ in range(3)]
     start = rng.normal(size=(6, 3))
@@ -50,7 +52,6 @@ def test_agrees_with_pot_from_the_same_start(key, rng):
     assert_close(sol.value, weights @ distances**2)
 
 
-@pytest.mark.slow
 def test_each_iteration_lowers_the_objective_until_nothing_moves(key, rng):
     stacked = mf.stack([random_measure(rng, 12, 3) for _ in range(4)])
     start = jnp.asarray(rng.normal(size=(12, 3)))
@@ -64,7 +65,6 @@ def test_each_iteration_lowers_the_objective_until_nothing_moves(key, rng):
     assert_close(again.measure.points, sol.measure.points)
 
 
-@pytest.mark.slow
 def test_iterations_that_run_out_are_reported(key, rng):
     stacked = mf.stack([random_measure(rng, 12, 3) for _ in range(4)])
     sol = barycenter(stacked, key=key, max_steps=1, throw=False)
@@ -88,7 +88,6 @@ def test_padding_permuting_and_splitting_change_nothing(key, rng):
     assert_close(got.value, expected.value)
 
 
-@pytest.mark.slow
 def test_the_start_meets_no_absent_atom_and_carries_the_mass(key, rng):
     mu = mf.Measure([[jnp.nan], [1.0], [jnp.nan], [2.0]], [0.0, 1.0, 0.0, 1.0])
     sol = barycenter(mf.stack([mu, mu]), size=4, key=key)
@@ -97,7 +96,6 @@ def test_the_start_meets_no_absent_atom_and_carries_the_mass(key, rng):
     assert sol.value == 0
 
 
-@pytest.mark.slow
 def test_derivatives_match_finite_differences(key, rng):
     stacked = mf.stack([random_measure(rng, 6, 2) for _ in range(3)])
     start, weights = jnp.asarray(rng.normal(size=(5, 2))), jnp.array([0.5, 0.2, 0.3])
@@ -114,7 +112,6 @@ def test_derivatives_match_finite_differences(key, rng):
         assert_close(slope, (high - low) / 2e-6, rtol=1e-6, atol=1e-8)
 
 
-@pytest.mark.slow
 def test_float32_stays_float32_and_agrees(key, rng):
     stacked = mf.stack([random_measure(rng, 6, 2) for _ in range(3)])
     start = jnp.asarray(rng.normal(size=(5, 2)))

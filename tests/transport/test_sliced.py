@@ -11,6 +11,9 @@ import meanfield as mf
 from meanfield.transport import Sliced, sliced_wasserstein
 
 
+pytestmark = pytest.mark.slow
+
+
 def test_of_a_translation_is_its_length_over_the_root_of_the_dimension(key, rng):
     # W_2^2 on the line is <theta, shift>^2, whose mean is |shift|^2 / d
     mu = random_measure(rng, 8, 3)
@@ -21,7 +24,6 @@ def test_of_a_translation_is_its_length_over_the_root_of_the_dimension(key, rng)
     assert_close(sol.value, jnp.mean(sol.powers) ** 0.5)
 
 
-@pytest.mark.slow
 def test_each_direction_agrees_with_pot(key, rng):
     mu, nu = random_pair(rng, n=9, m=8, absent=2)
     for p in (1, 2):
@@ -34,7 +36,6 @@ def test_each_direction_agrees_with_pot(key, rng):
         assert_close(sol.value, expected)
 
 
-@pytest.mark.slow
 def test_the_interval_covers_the_truth_as_often_as_it_says(key, rng):
     # truth: <theta, shift>^2 for unit theta in dimension 3 has mean |shift|^2 / 3
     mu = mf.Measure(jnp.zeros((1, 3)))
@@ -73,7 +74,6 @@ def test_padding_permuting_and_splitting_change_nothing(key, rng):
     assert_close(sol.lower, expected.lower)
 
 
-@pytest.mark.slow
 def test_gradients_match_finite_differences_and_are_finite_at_absent_atoms(key, rng):
     mu, nu = random_pair(rng, absent=2)
     broken = mf.Measure(mu.points.at[-1].set(jnp.nan), mu.weights)
@@ -93,7 +93,6 @@ def test_gradients_match_finite_differences_and_are_finite_at_absent_atoms(key, 
     assert_close(along, (ends[1] - ends[0]) / 2e-6, rtol=1e-6)
 
 
-@pytest.mark.slow
 def test_works_under_jit_and_vmap_and_is_zero_with_zero_slope_at_equal_measures(key, rng):
     mus, nus = (mf.stack([random_measure(rng, 8, 3) for _ in range(2)]) for _ in range(2))
 
