@@ -42,7 +42,7 @@ class EntropicProblem(eqx.Module):
 
     def plan(self, f: Float[Array, " n"], g: Float[Array, " m"]) -> Float[Array, "n m"]:
         r"""The matrix $a_i b_j e^{(f_i + g_j - C_{ij}) / \varepsilon}$, written out."""
-        costs = self.pairs.costs(self.pairs.rows)
+        costs = self.pairs.costs
         reach = (f[:, None] + g - costs) / self.epsilon + jnp.log(_anchor(self.b))
         seen = (self.a > 0)[:, None] & (self.b > 0)
         powers = jnp.where(seen, jnp.exp(jnp.where(seen, reach, 0.0)), 0.0)
@@ -71,8 +71,8 @@ def cost_scales(
     if isinstance(pairs, SquaredPairs):
         return _squared_scales(pairs, a, b)
 
-    def of_rows(costs, b, seen):
-        sizes = jnp.abs(costs)
+    def of_rows(block, b, seen):
+        sizes = jnp.abs(block.costs)
         counted = jnp.where((seen[:, None] > 0) & (b > 0), sizes, 0.0)
         return jnp.stack([sizes @ b, jnp.max(counted, axis=1, initial=0.0)], axis=1), None
 

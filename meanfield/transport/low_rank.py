@@ -126,7 +126,7 @@ def _geometry(pairs: AbstractPairs) -> Any:
     from ott.geometry.low_rank import LRCGeometry
 
     if not isinstance(pairs, SquaredPairs):
-        return Geometry(pairs.costs(pairs.rows))
+        return Geometry(pairs.costs)
     x, y = pairs.rows, pairs.cols
     ones = jnp.ones((len(x), 1), x.dtype), jnp.ones((len(y), 1), y.dtype)
     left = jnp.concatenate([jnp.sum(x**2, axis=1, keepdims=True), ones[0], -2 * x], axis=1)
@@ -138,12 +138,12 @@ def _features(pairs: AbstractPairs, b: Float[Array, " m"]) -> Float[Array, "n k"
     """What tells atoms apart: their points, or their mean costs."""
     if isinstance(pairs, SquaredPairs):
         return pairs.rows
-    return stream(pairs, (), b, lambda costs, b: ((costs @ b)[:, None], None))[0]
+    return stream(pairs, (), b, lambda block, b: ((block.costs @ b)[:, None], None))[0]
 
 
 def _cost_of(coupling: LowRankCoupling, pairs: AbstractPairs) -> Float[Array, ""]:
     """The cost of a coupling, the coupling held constant (which is the envelope theorem)."""
-    right = stream(pairs, (), coupling.right, lambda costs, right: (costs @ right, None))[0]
+    right = stream(pairs, (), coupling.right, lambda block, right: (block.costs @ right, None))[0]
     return jnp.sum(coupling.left * right)
 
 

@@ -23,8 +23,8 @@ MEMORY = 2**28
 class AbstractPairs(eqx.Module):
     r"""The costs $C_{ij} = c(x_i, y_j)$ of n m pairs, by blocks of rows.
 
-    What a row needs is in `rows`, arrays with a leading axis n; `costs` makes a block from a part
-    of them. Absent atoms cost something finite, whatever their points hold.
+    What a row needs is in `rows`, arrays with a leading axis n; with a part of them the same object
+    is a block. Absent atoms cost something finite, whatever their points hold.
     """
 
     rows: eqx.AbstractVar[Any]
@@ -40,9 +40,16 @@ class AbstractPairs(eqx.Module):
     def transpose(self) -> "AbstractPairs":
         """The costs read from nu to mu."""
 
+    @property
     @abc.abstractmethod
-    def costs(self, rows: Any) -> Float[Array, "k m"]:
-        """The costs of a block of rows."""
+    def costs(self) -> Float[Array, "n m"]:
+        """The costs, written out."""
+
+    @abc.abstractmethod
+    def exponents(
+        self, height: Float[Array, " m"], epsilon: Float[Array, ""]
+    ) -> Float[Array, "n m"]:
+        r"""The numbers $h_j - C_{ij} / \varepsilon$, in as few passes as the costs allow."""
 
     @property
     @abc.abstractmethod
@@ -72,9 +79,17 @@ class SquaredPairs(AbstractPairs):
     def transpose(self) -> "SquaredPairs":
         return SquaredPairs(rows=self.cols, cols=self.rows, mesh=self.mesh)
 
-    def costs(self, rows: Float[Array, "k d"]) -> Float[Array, "k m"]:
-        products = jnp.matmul(rows, self.cols.T, precision=jax.lax.Precision.HIGHEST)
-        return jnp.sum(rows**2, axis=1)[:, None] + jnp.sum(self.cols**2, axis=1) - 2 * products
+    @property
+    def costs(self) -> Float[Array, "n m"]:
+        x, y = self.rows, self.cols
+        return jnp.sum(x**2, axis=1)[:, None] + jnp.sum(y**2, axis=1) - 2 * _products(x, y)
+
+    def exponents(
+        self, height: Float[Array, " m"], epsilon: Float[Array, ""]
+    ) -> Float[Array, "n m"]:
+        x, y = self.rows, self.cols
+        by_row, by_col = (jnp.sum(points**2, axis=1) / epsilon for points in (x, y))
+        return _products(x * (2 / epsilon), y) + (height - by_col) - by_row[:, None]
 
 
 class PointPairs(AbstractPairs):
@@ -104,10 +119,16 @@ class PointPairs(AbstractPairs):
             mesh=self.mesh,
         )
 
-    def costs(self, rows: tuple[Array, Array]) -> Float[Array, "k m"]:
-        (x, seen_x), (y, seen_y) = rows, self.cols
+    @property
+    def costs(self) -> Float[Array, "n m"]:
+        (x, seen_x), (y, seen_y) = self.rows, self.cols
         costs = self.cost.matrix(y, x).T if self.swapped else self.cost.matrix(x, y)
         return _harmless(costs, seen_x, seen_y)
+
+    def exponents(
+        self, height: Float[Array, " m"], epsilon: Float[Array, ""]
+    ) -> Float[Array, "n m"]:
+        return height - self.costs * (1 / epsilon)
 
 
 class TablePairs(AbstractPairs):
@@ -128,8 +149,14 @@ class TablePairs(AbstractPairs):
     def transpose(self) -> "TablePairs":
         return TablePairs(rows=self.rows.T, mesh=self.mesh)
 
-    def costs(self, rows: Float[Array, "k m"]) -> Float[Array, "k m"]:
-        return rows
+    @property
+    def costs(self) -> Float[Array, "n m"]:
+        return self.rows
+
+    def exponents(
+        self, height: Float[Array, " m"], epsilon: Float[Array, ""]
+    ) -> Float[Array, "n m"]:
+        return height - self.rows * (1 / epsilon)
 
 
 def pairs_of(
@@ -155,7 +182,11 @@ def pairs_of(
     pairs = PointPairs(rows=(x, mu.present), cols=(y, nu.present), cost=cost, mesh=mesh)
     if mu.size * nu.size * jnp.dtype(pairs.dtype).itemsize > memory or mesh is not None:
         return pairs
-    return TablePairs(rows=pairs.costs(pairs.rows))
+    return TablePairs(rows=pairs.costs)
+
+
+def _products(x: Float[Array, "n d"], y: Float[Array, "m d"]) -> Float[Array, "n m"]:
+    return jnp.matmul(x, y.T, precision=jax.lax.Precision.HIGHEST)
 
 
 def _placed(mu: Measure) -> Float[Array, "n d"]:
@@ -182,10 +213,10 @@ def stream(
     shared: Any,
     body: Callable[..., tuple[Array, Array | None]],
 ) -> tuple[Array, Array | None]:
-    """`body(costs, shared, *values)` on each block of rows: rows joined, the rest summed.
+    """`body(block, shared, *values)` on each block of rows: rows joined, the rest summed.
 
-    `body` takes the costs (k, m) of a block, what is the same for every row, and its part of each
-    of `values`. It returns an array with a leading axis k and one of any shape (or None) to add up
+    `body` takes the pairs of k rows, what is the same for every row, and its part of each of
+    `values`. It returns an array with a leading axis k and one of any shape (or None) to add up
     over blocks. Rows that fill the last block have values zero; they must add nothing. With a
     mesh, each device streams its share of the rows; what is summed is then summed over devices.
     """
@@ -221,12 +252,12 @@ def _stream(pairs, values, shared, body):
     n, m = pairs.shape
     blocks = math.ceil(n / max(_BLOCK // max(m, 1), 8))
     if blocks <= 1:
-        return body(pairs.costs(pairs.rows), shared, *values)
+        return body(pairs, shared, *values)
     size = math.ceil(n / blocks)
 
     @jax.checkpoint
     def one(rows, block):
-        return body(pairs.costs(rows), shared, *block)
+        return body(eqx.tree_at(_rows, pairs, rows), shared, *block)
 
     def step(total, given):
         out, more = one(*given)

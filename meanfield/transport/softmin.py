@@ -35,9 +35,9 @@ def softmin(
     """
     height = potential / epsilon + log_weights
 
-    def of_rows(costs, shared):
+    def of_rows(block, shared):
         height, epsilon = shared
-        return -epsilon * _log_sum(height - costs * (1 / epsilon))[0], None
+        return -epsilon * _log_sum(block.exponents(height, epsilon))[0], None
 
     return stream(pairs, (), (height, epsilon), of_rows)[0]
 
@@ -60,9 +60,9 @@ def sweep(
     """
     height = potential / epsilon + log_weights
 
-    def of_rows(costs, shared, a):
+    def of_rows(block, shared, a):
         height, epsilon = shared
-        log_sum, powers, sums = _log_sum(height - costs * (1 / epsilon))
+        log_sum, powers, sums = _log_sum(block.exponents(height, epsilon))
         return -epsilon * log_sum, (a / sums) @ powers
 
     received = stream(pairs, (masses,), (height, epsilon), of_rows)
@@ -83,9 +83,9 @@ def gibbs(
     f, g = (potential / epsilon for potential in potentials)
     cap = 0.9 * jnp.log(jnp.finfo(pairs.dtype).max)
 
-    def of_rows(costs, shared, f):
+    def of_rows(block, shared, f):
         g, epsilon, values = shared
-        exponents = f[:, None] + g - costs * (1 / epsilon)
+        exponents = block.exponents(g, epsilon) + f[:, None]
         return jnp.exp(jnp.minimum(exponents, cap)) @ values, None
 
     return stream(pairs, (f,), (g, epsilon, values), of_rows)[0]
