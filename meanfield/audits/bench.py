@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,6 +51,7 @@ class Bench:
     mu: Any
     padded: Any
     key: Any
+    pool: ThreadPoolExecutor
     warnings: list[Warn] = field(default_factory=list)
 
     @property
@@ -63,6 +65,15 @@ class Bench:
         atoms = self.mu.atoms
         norms = np.linalg.norm(np.asarray(atoms.points), axis=-1)
         return float(np.max(norms, where=np.asarray(atoms.weights) > 0, initial=0.0))
+
+    def begin(self, measure: Callable[[], Any]) -> Future:
+        """A measurement begun ahead of its turn: its program compiles beside the others."""
+
+        def run():
+            with jax.enable_x64(self.task.settings.dtype == "f64"):  # holds for one thread
+                return measure()
+
+        return self.pool.submit(run)
 
     def warn(self, code: str, message: str) -> None:
         """Notes what is missing from this row."""
@@ -78,7 +89,7 @@ class Bench:
             return otherwise
 
 
-def set_up(task: AuditTask) -> Bench:
+def set_up(task: AuditTask, pool: ThreadPoolExecutor) -> Bench:
     """The attention and the context of a task, padded to a size that has a program already."""
     dtype, n = task.settings.dtype, len(task.window.tokens)
     find(task.model, task.architecture)
@@ -89,6 +100,7 @@ def set_up(task: AuditTask) -> Bench:
         mu=mu,
         padded=mu.pad(bucket(mu.size, mu.size)),
         key=jax.random.wrap_key_data(jnp.asarray(task.seed, jnp.uint32)),
+        pool=pool,
     )
 
 

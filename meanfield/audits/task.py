@@ -1,29 +1,31 @@
 """One row of an audit: an independent, picklable task with an idempotent result."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import numpy as np
 
 from .bench import AuditTask, Bench, set_up
 from .document import plain
-from .heads import head_rows
+from .heads import begin_heads
 from .record import Row
 from .sensitivity import global_bounds, growth_curve, local_constant, worst_tokens
 
 
 def run_task(task: AuditTask) -> dict:
     """The row of a task as JSON values: the same task gives the same row, whoever runs it."""
-    with jax.enable_x64(task.settings.dtype == "f64"):
-        return plain(_row(set_up(task)))
+    with jax.enable_x64(task.settings.dtype == "f64"), ThreadPoolExecutor(2) as pool:
+        return plain(_row(set_up(task, pool)))
 
 
 def _row(bench: Bench) -> Row:
     task, metrics = bench.task, bench.task.settings.metrics
+    heads_of_layer = begin_heads(bench)
     local, shares = local_constant(bench)
     curve = growth_curve(bench, local.value) if "growth" in metrics else ((), ())
     bounds = global_bounds(bench, bench.attention) if "bounds" in metrics else None
-    heads = head_rows(bench)
+    heads = heads_of_layer()
     return Row(
         input=task.input,
         layer=task.layer,
