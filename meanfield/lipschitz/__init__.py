@@ -19,6 +19,7 @@ from .slopes import Slopes as Slopes, query_directions as query_directions, slop
 from .theorems import lipschitz_bounds as lipschitz_bounds
 from .upper import upper_at as upper_at
 from .worst import (
+    WorstMeasure as WorstMeasure,
     hardmax_limit as hardmax_limit,
     two_dirac_bound as two_dirac_bound,
     worst_measure as worst_measure,

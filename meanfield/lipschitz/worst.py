@@ -12,12 +12,15 @@ from meanfield.measure import AbstractDomain, Ball, Measure, Sphere
 
 from .bound import Bound
 from .ellipsoid import Ellipsoid, Matrix, enclosing, float64
+from .two_points import climbs, constant_at
 
 
 Vector = Float[np.ndarray, " _"]
 
 # The light Dirac keeps a mass that single precision can hold.
 _LEAST_LOG_RATIO = math.log(1e-30)
+# Where a search puts the heavy atom: 1 is the point of the recipe, 0 the light atom, 2 beyond.
+_ALONG = (1.0, 0.7, 0.4, 1.5, 2.0)
 
 
 class TwoDiracs(eqx.Module):
@@ -37,6 +40,23 @@ class TwoDiracs(eqx.Module):
     def light_mass(self) -> float:
         return 1 / (1 + math.exp(-self.log_ratio))
 
+    @property
+    def points(self) -> Float[np.ndarray, "2 d"]:
+        """The heavy point, then the light one."""
+        return np.stack([self.heavy, self.light])
+
+    def measure(self, n: int | None) -> Measure:
+        """The two atoms, or n equal ones of which n - 1 are heavy together."""
+        if n is None:
+            weights = [1 - self.light_mass, self.light_mass]
+            return Measure(jnp.asarray(self.points), jnp.asarray(weights))
+        return Measure(jnp.asarray(np.stack([self.heavy] * (n - 1) + [self.light])))
+
+    def constant(self, A: Matrix, V: Matrix, a: Vector) -> float:
+        """The exact local constant in W_2."""
+        weights = np.array([1 - self.light_mass, self.light_mass])
+        return constant_at(A, V, a, self.points, weights)
+
     def log_slope(self, A: Matrix, V: Matrix, a: Vector, p: float | int) -> float:
         r"""The log of a lower bound on the local constant in $W_p$: what moving y does to x,
         $(\frac{1-w}{w})^{1/p}\, q\, \|V (I + (1-q) (y-x) b^T)\|$ with $b = Ax + a$ and the
@@ -48,26 +68,53 @@ class TwoDiracs(eqx.Module):
         return -self.log_ratio / p + log_share + math.log(max(np.linalg.norm(pull, 2), 1e-300))
 
 
-def worst_measure(f: SelfAttention, domain: AbstractDomain, *, n: int | None = None) -> Measure:
+class WorstMeasure(eqx.Module):
+    r"""A measure at which the local constant of a map is large, and that constant.
+
+    Attributes:
+      measure: two atoms, or n of equal mass of which n - 1 share a point.
+      value: its exact local constant in $W_2$, splits allowed: the largest singular value of the
+        dense derivative in float64. A lower bound on the Lipschitz constant on a ball, up to
+        rounding; no upper bound on anything.
+      recipe: the same at the measure of the recipe, before the search.
+    """
+
+    measure: Measure
+    value: float
+    recipe: float
+
+    def __repr__(self) -> str:
+        return f"WorstMeasure(value={self.value:.4g}, recipe={self.recipe:.4g})"
+
+
+def worst_measure(
+    f: SelfAttention, domain: AbstractDomain, *, n: int | None = None, steps: int = 200
+) -> WorstMeasure:
     r"""A measure on the domain at which attention has a large local constant: two Diracs.
 
-    The pair makes $\langle Ax + a, y - x \rangle$ large; the mass of the light atom is such that
-    it takes half of the attention of the heavy one. With `n`, one of n equal atoms is light.
+    The recipe makes $\langle Ax + a, y - x \rangle$ large, for any A; the mass of the light atom is
+    such that it takes half of the attention of the heavy one. With `n`, one of n equal atoms is
+    light. A local search then moves both points, and the masses where they are free, uphill on the
+    exact constant; its result is kept if it is larger.
 
     Args:
       f: one head with softmax shares.
       domain: what holds the measure.
       n: None for the best masses; the number of equal atoms otherwise (n - 1 lie at one point).
+      steps: of the search; 0 for the recipe alone.
 
     Raises:
       TypeError: if f is not a plain `SelfAttention`.
-      ValueError: if n < 2.
+      ValueError: if n < 2 or steps < 0.
     """
-    pair = _worst_pair(f, domain, 2, n)
-    if n is None:
-        weights = [1 - pair.light_mass, pair.light_mass]
-        return Measure(jnp.asarray(np.stack([pair.heavy, pair.light])), jnp.asarray(weights))
-    return Measure(jnp.asarray(np.stack([pair.heavy] * (n - 1) + [pair.light])))
+    if steps < 0:
+        raise ValueError(f"`steps` must be at least 0; got {steps}.")
+    pair, matrices = _worst_pair(f, domain, 2, n), _matrices(f)
+    recipe = value = pair.constant(*matrices)
+    for found in _searched(pair, f, domain, n, steps) if steps else []:
+        if (constant := found.constant(*matrices)) > value:
+            pair, value = found, constant
+    return WorstMeasure(pair.measure(n), value, recipe)
 
 
 def two_dirac_bound(
@@ -95,6 +142,30 @@ def hardmax_limit(f: SelfAttention, mu: Measure) -> float:
     taken = np.argmax(points @ A.T @ points.T, axis=1)
     load = np.bincount(taken, weights=weights, minlength=weights.size) / weights
     return float(np.linalg.norm(V, 2) * math.sqrt(load.max()))
+
+
+def _searched(
+    pair: TwoDiracs, f: SelfAttention, domain: AbstractDomain, n: int | None, steps: int
+) -> list[TwoDiracs]:
+    """What the search makes of the pair, of pairs whose heavy atom lies elsewhere on its line with
+    the light one, and of opposite points at which the light atom looks at both."""
+    A, V, a = _matrices(f)
+    heavies = [t * pair.heavy + (1 - t) * pair.light for t in _ALONG]
+    around = enclosing(domain, A.shape[1])
+    far = around.times(np.linalg.svd(around.times(around.times(A).T))[2])[0]
+    points = np.stack(
+        [[heavy, pair.light] for heavy in heavies] + [[around.centre - far, around.centre + far]]
+    )
+    points = float64(domain.project(jnp.asarray(points)))
+    seen_by = points[:, 0].copy()
+    seen_by[-1] = points[-1, 1]
+    balanced = -np.sum((seen_by @ A.T + a) * (points[:, 1] - points[:, 0]), axis=1)
+    log_ratios = np.clip(balanced, _LEAST_LOG_RATIO, 0.0)
+    log_ratios[0] = pair.log_ratio
+    if n is not None:
+        log_ratios[:] = -math.log(n - 1)
+    found = climbs(A, V, a, domain, points, log_ratios, free_mass=n is None, steps=steps)
+    return [TwoDiracs(z[0], z[1], float(ratio)) for z, ratio in zip(*found, strict=True)]
 
 
 def _worst_pair(
