@@ -75,6 +75,31 @@ def test_translations_save_iterations(rng, rho, gain):
     assert_close(quick.value, plain.value, rtol=1e-9)
 
 
+def test_the_rates_of_convergence_are_those_of_the_theory(rng):
+    mu, nu = (mf.Measure(rng.uniform(size=(8, 3)), m.weights) for m in pair(rng))
+    epsilon, rho = 0.1, (0.5, 3.0)
+    factor = np.prod([r / (r + epsilon) for r in rho])
+
+    def steps(translation_invariant, tolerance):
+        method = Unbalanced(
+            rho,
+            epsilon=epsilon,
+            relative=False,
+            tolerance=tolerance,
+            translation_invariant=translation_invariant,
+        )
+        sol = mf.optimal_transport(mu, nu, solver=method)
+        return int(sol.steps), np.asarray(sol.coupling.matrix)
+
+    P = steps(True, 1e-11)[1]
+    transfer = (P.T / P.sum(0)[:, None]) @ (P / P.sum(1)[:, None])
+    second = np.sort(np.linalg.eigvals(transfer).real)[-2]
+    for quick, rate in ((False, 1.0), (True, max(second, epsilon / sum(rho)))):
+        between = steps(quick, 1e-11)[0] - steps(quick, 1e-6)[0]
+        expected = np.log(1e-5) / np.log(factor * rate)
+        assert abs(between - expected) <= 1 + 0.05 * expected
+
+
 def test_translations_change_no_solution(rng):
     mu, nu = pair(rng)
     for name in ("total-variation", "range-and-kl"):
