@@ -1,6 +1,7 @@
 """The distance for p = inf: brute force, linear programs, certificates, laws, derivatives."""
 
 import itertools
+from fractions import Fraction
 
 import equinox as eqx
 import jax
@@ -68,6 +69,32 @@ def test_a_linear_program_agrees_that_it_is_the_least_threshold(rng, d, unit):
 
 def _twelfths(rng):
     return rng.multinomial(9, np.ones(8) / 8) / 12 + np.array([3 / 12, *np.zeros(7)])
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_it_is_a_lower_bound_in_exact_arithmetic_and_right_but_for_rounding(rng, dtype):
+    for _ in range(20):
+        x, y = rng.normal(size=(2, 6, 2))
+        a, b = 10.0 ** rng.uniform(-9, 0, size=(2, 6))
+        mu, nu = (mf.Measure(jnp.asarray(z, dtype), w / w.sum()) for z, w in ((x, a), (y, b)))
+        costs = distance.matrix(mu.points, nu.points)
+        value = float(mf.optimal_transport(mu, nu, distance, mf.Bottleneck()).value)
+        below = np.max(costs, where=costs < value * (1 - 1e-6), initial=0.0)
+        shares = [_exact_shares(m.weights) for m in (mu, nu)]
+        assert _excess(costs <= value * (1 + 1e-6), *shares) <= 17 * jnp.finfo(dtype).eps
+        assert _excess(costs <= below, *shares) > 0
+
+
+def _exact_shares(weights):
+    fractions = [Fraction(float(w)) for w in weights]
+    return [w / sum(fractions) for w in fractions]
+
+
+def _excess(allowed, a, b):
+    """How much a set of rows holds at most beyond the columns it reaches (Hall's condition)."""
+    sets = itertools.product([False, True], repeat=len(a))
+    reached = ((s, np.asarray(allowed)[np.array(s)].any(axis=0)) for s in sets)
+    return max(sum(itertools.compress(a, s)) - sum(itertools.compress(b, t)) for s, t in reached)
 
 
 @dimensions
