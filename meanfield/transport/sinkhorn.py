@@ -93,7 +93,7 @@ class Sinkhorn(AbstractSolver):
 
     def solve(self, mu: Measure, nu: Measure, cost: AbstractCost) -> Transport:
         problem, largest, total = self._problem(mu, nu, cost)
-        lazy = self._problem(mu, nu, cost, memory=0)[0]
+        lazy = self._problem(mu, nu, cost, memory=0)[0]  # a table is not carried into the result
         fixed, scale = held_constant((problem, largest))
         last = iterate(fixed, self._first(fixed), self._schedule(fixed, scale))
         found = held_constant(centred(fixed, *extended(fixed, last.f, last.g)))
