@@ -5,11 +5,8 @@ A `Bound` is a proved number; it carries its logarithm, its domain and the name 
 
 from .ball import WassersteinBall as WassersteinBall
 from .bound import Bound as Bound, smallest as smallest
-from .certificate import (
-    certify as certify,
-    displacement_bound as displacement_bound,
-    local_model as local_model,
-)
+from .certificate import certify as certify, displacement_bound as displacement_bound
+from .certificates.kinds import local_model as local_model
 from .ellipsoid import enclosing as enclosing
 from .images import image as image
 from .jacobian import LinearisedMap as LinearisedMap, jacobian as jacobian

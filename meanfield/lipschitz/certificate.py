@@ -5,36 +5,23 @@ on the host in float64 and rounded upwards.
 """
 
 import math
-from functools import singledispatch
 
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from meanfield.attention import (
-    MLP,
-    AbstractAttention,
-    AbstractInContextMap,
-    Affine,
-    AnyMeasure,
-    CausalAttention,
-    Composition,
-    LayerNorm,
-    Residual,
-    RMSNorm,
-)
+from meanfield.attention import AbstractInContextMap, AnyMeasure
 from meanfield.measure import Ball, ConditionalMeasure, Measure
 
 from .ball import WassersteinBall
 from .bound import Bound, smallest
 from .certificates.attention import AttentionModel
 from .certificates.centre import drawn_at, whole_at, with_split
-from .certificates.chain import ChainModel, ResidualModel
 from .certificates.head import Atoms
+from .certificates.kinds import local_model
 from .certificates.margin import outward
 from .certificates.model import LocalModel
-from .certificates.points import AffineModel, NormModel, PerceptronModel
 from .theorems import lipschitz_bound
 
 
@@ -89,7 +76,7 @@ def certify(
     ball = WassersteinBall(mu, size)
     drawn = _settle(model, splitting, key)
     known = model.known(size)
-    centre, theorem = _centre(model, p, splitting, key)
+    centre, theorem = _centre(model, p, splitting, key, size)
     bent = _bent(model, centre, size, p)
     reach = "ball-reach-drawn" if drawn else "ball-reach"
     theorem = "ball-bend-drawn" if drawn else theorem
@@ -125,7 +112,7 @@ def displacement_bound(
         rate = float(np.max(model.rates(size, splitting)))
         return _bound(rate, model, ball, "ball-path")
     settled = _settle(model, splitting, key)
-    centre, theorem = _centre(model, p, splitting, key)
+    centre, theorem = _centre(model, p, splitting, key, size)
     step, moved, speed = size / _SHELLS, 0.0, centre
     for k in range(1, _SHELLS + 1):
         known = model.known(k * step)
@@ -137,66 +124,8 @@ def displacement_bound(
     return _bound(min(moved, farthest) / size, model, ball, f"ball-path{drawn}")
 
 
-@singledispatch
-def local_model(f: AbstractInContextMap, atoms: Atoms) -> LocalModel:
-    """What is known of a map around a measure.
-
-    Raises:
-      TypeError: for a map without a rule; register one with `local_model.register`.
-    """
-    raise TypeError(
-        f"`f` has no certificate on a ball: {type(f).__name__} has no rule. Softmax attention, "
-        "CausalAttention, Affine, LayerNorm, RMSNorm, MLP, Residual and Composition have; "
-        "others register one with `meanfield.lipschitz.local_model.register`."
-    )
-
-
-@local_model.register
-def _(f: AbstractAttention, atoms: Atoms) -> LocalModel:
-    return AttentionModel(f, atoms)
-
-
-@local_model.register
-def _(f: CausalAttention, atoms: Atoms) -> LocalModel:
-    return AttentionModel(f.attention, atoms, f.mask)
-
-
-@local_model.register
-def _(f: Affine, atoms: Atoms) -> LocalModel:
-    _check_dim(atoms, f.weight.shape[1])
-    return AffineModel(f, atoms)
-
-
-@local_model.register(LayerNorm)
-@local_model.register(RMSNorm)
-def _(f: LayerNorm | RMSNorm, atoms: Atoms) -> LocalModel:
-    _check_dim(atoms, f.gamma.shape[0])
-    return NormModel(f, atoms)
-
-
-@local_model.register
-def _(f: MLP, atoms: Atoms) -> LocalModel:
-    _check_dim(atoms, f.weight_in.shape[1])
-    return PerceptronModel(f, atoms)
-
-
-@local_model.register
-def _(f: Residual, atoms: Atoms) -> LocalModel:
-    return ResidualModel(local_model(f.f, atoms), float(f.scale))
-
-
-@local_model.register
-def _(f: Composition, atoms: Atoms) -> LocalModel:
-    models: list[LocalModel] = []
-    here = atoms
-    for one in f.maps:
-        models.append(local_model(one, here))
-        here = here.at(models[-1].image)
-    return ChainModel(models, atoms)
-
-
 def _centre(
-    model: LocalModel, p: float | int, splitting: bool, key: PRNGKeyArray | None
+    model: LocalModel, p: float | int, splitting: bool, key: PRNGKeyArray | None, size: float
 ) -> tuple[float, str]:
     """The constant at the measure, and the theorem that rests on it."""
     known = model.at_centre(p, splitting)
@@ -210,7 +139,7 @@ def _centre(
         smooth, theorem = drawn_at(model, rng), "ball-bend-drawn"
     else:
         return known, "ball-bend"
-    found = with_split(model, smooth) if splitting else smooth
+    found = with_split(model, smooth, size) if splitting else smooth
     return (found, theorem) if found < known else (known, "ball-bend")
 
 
@@ -219,9 +148,9 @@ def _settle(model: LocalModel, splitting: bool, key: PRNGKeyArray | None) -> boo
     drawn = False
     for part in model.parts:
         if part is not model:
-            value, theorem = _centre(part, 2, splitting, key)
-            part.settled |= {2: value + 64 * part.slack}
-            part.settled |= {math.inf: part.at_centre(math.inf, splitting) + 64 * part.slack}
+            value, theorem = _centre(part, 2, splitting, key, 0.0)
+            part.settled |= {2: value + 4 * part.slack}
+            part.settled |= {math.inf: part.at_centre(math.inf, splitting) + 4 * part.slack}
             drawn |= theorem.endswith("drawn")
     return drawn
 
@@ -283,11 +212,3 @@ def _checked_atoms(mu: AnyMeasure) -> Atoms:
     if not np.all(np.isfinite(atoms.points)):
         raise ValueError("`mu` must have finite points; got NaN or infinity in an atom with mass.")
     return atoms
-
-
-def _check_dim(atoms: Atoms, dim: int) -> None:
-    if atoms.points.shape[1] != dim:
-        raise ValueError(
-            f"`mu` must have points of dimension {dim}, that of the map; got "
-            f"{atoms.points.shape[1]}."
-        )

@@ -12,7 +12,8 @@ from meanfield.attention.attending import AbstractMask
 from ..ellipsoid import spectral_norm
 from ..heads import value_maps
 from .centre import columns_at, rows_at, smooth_at, split_at
-from .head import Atoms, Head, heads_at
+from .features import heads_at
+from .head import Atoms, Head
 from .model import Known, LocalModel
 from .reach import Reach, reach
 
@@ -75,6 +76,10 @@ class AttentionModel(LocalModel):
     @property
     def parts(self) -> list[LocalModel]:
         return [self]
+
+    def local_bounds(self, t: float) -> Float[Array, " n"]:
+        bounds = self._join([part.query for part in self.reach(t)])
+        return np.where(np.isfinite(bounds), bounds, np.inf) * (1 + 64 * self.rounding)
 
     def at_centre(self, p: float | int, splitting: bool) -> float:
         if p == 2:

@@ -147,11 +147,11 @@ def drawn_at(model: LocalModel, rng: np.random.Generator) -> float:
     return float(np.sqrt(chebyshev_level(times, size, max(top, 1e-300), rng)))
 
 
-def with_split(model: LocalModel, smooth: float) -> float:
-    r"""An upper bound on $\max(\text{smooth}, \max_i \|D_i\|)$: factorisations prove that no D_i is
-    larger, or by how much one is."""
+def with_split(model: LocalModel, smooth: float, size: float) -> float:
+    r"""An upper bound on $\max(\text{smooth}, \max_i \|D_i\|)$: what is known of the ball of this
+    size, or else factorisations, prove that no D_i is larger, or by how much one is."""
     level = max(smooth, 1e-300) ** 2
-    for i in range(len(model.atoms.points)):
+    for i in map(int, np.flatnonzero(model.local_bounds(size) > smooth)):
         local = model.local(i)
         gram = local @ local.T if local.shape[0] <= local.shape[1] else local.T @ local
         if not below(gram, level):

@@ -96,7 +96,7 @@ class ChainModel(LocalModel):
 
     def _beyond(self, model: LocalModel, t: float) -> float:
         """The radius around the computed image that holds the image of the ball."""
-        return model.travel(t) * (1 + 64 * self.rounding) + 64 * self.drift
+        return model.travel(t) * (1 + 64 * self.rounding) + 4 * self.drift
 
     def local(self, i: int) -> Float[Array, "e d"]:
         product = np.eye(self.atoms.points.shape[1])

@@ -4,26 +4,17 @@ Scores are $\langle q_i, k_j \rangle$ with $q_i = R_i (Q x_i + \cdot)$, $k_j = R
 values are $V x_j + \cdot$; $R_j$ turns features by position and is the identity without rotary.
 """
 
-from collections.abc import Iterator
-from functools import singledispatch
-
 import equinox as eqx
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
 from meanfield.attention import (
-    AbstractAttention,
     AnyMeasure,
-    MultiheadAttention,
-    Rotary,
-    SelfAttention,
-    is_softmax,
 )
-from meanfield.attention.attending import AbstractMask
 
 from ..ellipsoid import float64, product_norm, spectral_norm
-from .margin import longest, unit
+from .margin import longest
+from .norms import EPS
 
 
 Array = np.ndarray
@@ -76,27 +67,44 @@ class Head(eqx.Module):
 
     @property
     def rounding(self) -> float:
-        """The relative error of the shares, and of features relative to `sizes`."""
+        """The relative error of shares and of what is summed from them; features err by less than
+        that relative to `sizes`."""
         n, k = self.q.shape
-        q, k_size, _ = self.sizes
-        score = q * k_size + self.offset
-        return unit(n * max(k, self.v.shape[1], 8) + self.query.shape[1], score)
+        d = self.query.shape[1]
+        q, key = longest(self.q), longest(self.k)
+        # what a score is a sum of: products of features, each of them a sum of d products
+        query_sum, key_sum = (self.far * _frobenius(x) for x in (self.query, self.key))
+        parts = query_sum * key + q * key_sum + q * key
+        shares = (d + k + 8) * (parts + self.offset)
+        return EPS * (4 * shares + 2 * n * max(k, self.v.shape[1], 8) + d + 64)
 
     @property
     def sizes(self) -> tuple[float, float, float]:
         """What the features of queries, keys and values are sums of, at most."""
-        q = longest(self.q) + self.far * float(np.linalg.norm(self.query))
-        k = longest(self.k) + self.far * float(np.linalg.norm(self.key))
-        return q, k, longest(self.v) + self.far * float(np.linalg.norm(self.value))
+        q = longest(self.q) + self.far * _frobenius(self.query)
+        k = longest(self.k) + self.far * _frobenius(self.key)
+        return q, k, longest(self.v) + self.far * _frobenius(self.value)
 
     def slack(self, masses: Float[Array, " n"]) -> float:
-        """The rounding error of the constants at the measure, before the output projection."""
+        """The rounding error of the constants at the measure, before the output projection.
+
+        A block P_ij (V + xi b^T) errs by its size through its share, by |b| times the error of a
+        value and |xi| times that of a slope; D_i likewise.
+        """
         q, k, v = self.sizes
-        query, key, value = (float(np.linalg.norm(x)) for x in (self.query, self.key, self.value))
-        share = masses[:, None] / masses * self.shares
-        columns = max(1.0, share.sum(0).max(), float(np.sqrt(np.sum(share * self.shares))))
-        local = 4 * v * k * query * len(self.q) ** 0.5
-        return self.rounding * (local + (value + 4 * v * q * key) * float(columns))
+        query, key, value = (_frobenius(x) for x in (self.query, self.key, self.value))
+        apart = np.linalg.norm(self.v - self.means[:, None], axis=-1)
+        apart_key = np.linalg.norm(self.k - (self.shares @ self.k)[:, None], axis=-1)
+        slope = np.linalg.norm(self.turned @ self.key, axis=-1)
+        block = self.shares * (value + 5 * (apart + v) * slope + apart * q * key)
+        ratio = masses[:, None] / masses
+        context = max(
+            float(np.sqrt(np.sum(ratio * block**2))),
+            float((ratio * block).sum(0).max()),
+            float(block.sum(1).max()),
+        )
+        local = self.shares * 5 * ((apart + v) * apart_key + apart * k) * query
+        return self.rounding * (context + float(np.sqrt(np.sum(local.sum(1) ** 2))))
 
     @property
     def aligned(self) -> bool:
@@ -153,164 +161,17 @@ class Head(eqx.Module):
         if self.angles is None:
             return features
         cos, sin = self.angles
-        return _rotated(features, cos, sign * sin)
+        return rotated(features, cos, sign * sin)
 
     def _back(self, moment: Float[Array, "v k"], i: int) -> Float[Array, "v k"]:
         """C_i R_i."""
         if self.angles is None:
             return moment
         cos, sin = self.angles
-        return _rotated(moment, cos[i], -sin[i])
+        return rotated(moment, cos[i], -sin[i])
 
 
-def heads_at(
-    f: AbstractAttention, atoms: Atoms, mask: AbstractMask | None = None
-) -> tuple[Head, ...]:
-    """The heads of an attention at the atoms of a measure.
-
-    Raises:
-      TypeError: for an attention without a certificate.
-      ValueError: points of another dimension, or an order that is needed and missing.
-    """
-    if not is_softmax(f.choice) or f.soft_cap is not None:
-        raise TypeError(
-            "`f` has no certificate on a ball: shares must be Softmax without a soft cap; got "
-            f"choice {type(f.choice).__name__}, soft_cap={f.soft_cap}. On a domain, "
-            "`lipschitz_bound` may have one."
-        )
-    projections = list(_projections(f))
-    dim = projections[0].query.shape[1]
-    if atoms.points.shape[1] != dim:
-        raise ValueError(
-            f"`mu` must have points of dimension {dim}, that of the map; got "
-            f"{atoms.points.shape[1]}."
-        )
-    visible = None if mask is None else _seen(mask, atoms)
-    return tuple(_head(one, f, h, atoms, visible) for h, one in enumerate(projections))
-
-
-class Projections(eqx.Module):
-    """The affine maps of one head: the scale of the scores is in the query."""
-
-    query: Float[Array, "k d"]
-    query_bias: Float[Array, " k"]
-    key: Float[Array, "k d"]
-    key_bias: Float[Array, " k"]
-    value: Float[Array, "v d"]
-    output: Float[Array, "e v"]
-    rotary: Rotary | None = None
-
-
-@singledispatch
-def _projections(f: AbstractAttention) -> Iterator[Projections]:
-    raise TypeError(
-        f"`f` has no certificate on a ball: {type(f).__name__} has no rule; SelfAttention and "
-        "MultiheadAttention have. On a domain, `lipschitz_bound` may have one."
-    )
-
-
-@_projections.register
-def _(f: SelfAttention) -> Iterator[Projections]:
-    d = f.A.shape[0]
-    bias = np.zeros(d) if f.a is None else float64(f.a)
-    value = float64(f.V)
-    yield Projections(float64(f.A), bias, np.eye(d), np.zeros(d), value, np.eye(value.shape[0]))
-
-
-@_projections.register
-def _(f: MultiheadAttention) -> Iterator[Projections]:
-    if f.query_norm is not None or f.key_norm is not None:
-        raise TypeError(
-            "`f` has no certificate on a ball: scores with a query_norm or a key_norm have no "
-            "rule. On a domain, `lipschitz_bound` may have one."
-        )
-    H, k, _ = f.query_proj.shape
-    query_bias = np.zeros((H, k)) if f.query_bias is None else float64(f.query_bias)
-    key_bias = np.zeros((H // f.group, k)) if f.key_bias is None else float64(f.key_bias)
-    for h in range(H):
-        g = h // f.group
-        yield Projections(
-            f.score_scale * float64(f.query_proj[h]),
-            f.score_scale * query_bias[h],
-            float64(f.key_proj[g]),
-            key_bias[g],
-            float64(f.value_proj[g]),
-            float64(f.output_proj[h]),
-            f.rotary,
-        )
-
-
-def _head(
-    one: Projections, f: AbstractAttention, h: int, atoms: Atoms, visible: Array | None
-) -> Head:
-    x = atoms.points
-    q, k = x @ one.query.T + one.query_bias, x @ one.key.T + one.key_bias
-    turned, angles = q[:, None, :], None
-    if one.rotary is not None:
-        if atoms.positions is None:
-            raise ValueError(
-                "`mu` must be a ConditionalMeasure, because rotary scores depend on positions; got "
-                "a Measure."
-            )
-        angles = cos, sin = _angles(one.rotary, q.shape[1], atoms.positions)
-        q, k = _rotated(q, cos, sin), _rotated(k, cos, sin)
-        turned = _rotated(q[:, None, :], cos[None], -sin[None])
-    beside = np.broadcast_to(np.log(atoms.masses), (len(q), len(q)))
-    if f.score_bias is not None:
-        beside = beside + _biases(f, atoms)[h]
-    logits = q @ k.T + beside
-    if visible is not None:
-        logits = np.where(visible, logits, -np.inf)
-    likes = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return Head(
-        query=one.query,
-        key=one.key,
-        value=one.value,
-        q=q,
-        k=k,
-        v=x @ one.value.T,
-        turned=turned,
-        shares=likes / likes.sum(axis=1, keepdims=True),
-        output=one.output,
-        angles=angles,
-        far=longest(x),
-        offset=float(np.abs(beside).max()),
-    )
-
-
-def _seen(mask: AbstractMask, atoms: Atoms) -> Bool[Array, "n n"]:
-    if atoms.positions is None:
-        raise ValueError(
-            "`mu` must be a ConditionalMeasure, because causal attention needs an order; got a "
-            "Measure. Use mf.ConditionalMeasure.from_sequence(points)."
-        )
-    where = jnp.asarray(atoms.positions)
-    return np.asarray(mask(where, where))
-
-
-def _biases(f: AbstractAttention, atoms: Atoms) -> Float[Array, "heads n n"]:
-    if atoms.positions is None:
-        raise ValueError(
-            "`mu` must be a ConditionalMeasure, because the scores depend on positions; got a "
-            "Measure. Use mf.ConditionalMeasure.from_sequence(points)."
-        )
-    assert f.score_bias is not None
-    where = jnp.asarray(atoms.positions)
-    return float64(f.score_bias(where, where))
-
-
-def _angles(rotary: Rotary, k: int, positions: Int[Array, " n"]) -> tuple[Array, Array]:
-    """Cosines and sines, (n, k/2): coordinates that do not turn have angle zero."""
-    dims = k if rotary.dims is None else rotary.dims
-    if rotary.frequencies is None:
-        frequencies = rotary.theta ** (-np.arange(0, dims, 2) / dims)
-    else:
-        frequencies = float64(rotary.frequencies)
-    angle = positions[:, None] * frequencies
-    return np.cos(angle), np.sin(angle)
-
-
-def _rotated(features: Array, cos: Array, sin: Array) -> Array:
+def rotated(features: Array, cos: Array, sin: Array) -> Array:
     """Features (..., k) turned in the pairs (i, i + r) of coordinates, r the number of angles."""
     half = cos.shape[-1]
     features = np.broadcast_to(
@@ -319,3 +180,7 @@ def _rotated(features: Array, cos: Array, sin: Array) -> Array:
     first, second, rest = np.split(features, [half, 2 * half], axis=-1)
     turned = [first * cos - second * sin, second * cos + first * sin, rest]
     return np.concatenate(turned, axis=-1)
+
+
+def _frobenius(matrix: Array) -> float:
+    return float(np.linalg.norm(matrix))

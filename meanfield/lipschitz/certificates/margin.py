@@ -5,15 +5,15 @@ import numpy as np
 from .norms import EPS
 
 
-def unit(terms: int, score: float = 0.0) -> float:
-    """A relative error that float64 cannot exceed in sums of products of `terms` numbers, in what
-    is made of a few of them, and in shares whose scores are made of parts as large as `score`."""
-    return 8 * EPS * (terms + 16) * (1 + score)
+def unit(terms: int) -> float:
+    """A relative error that float64 cannot exceed in sums of `terms` products, and in what is made
+    of a few of them."""
+    return 8 * EPS * (terms + 16)
 
 
 def outward(value: float, rounding: float, slack: float) -> float:
     """A figure raised by its relative and its absolute margin."""
-    return value * (1 + 64 * rounding) + 64 * slack
+    return value * (1 + 64 * rounding) + 4 * slack
 
 
 def longest(x: np.ndarray) -> float:

@@ -58,6 +58,10 @@ class LocalModel(abc.ABC):
         `settled` takes the constants of one at its measure where they are known well."""
         return []
 
+    def local_bounds(self, t: float) -> Float[Array, " n"]:
+        """Bounds on ||D_i|| that come with the ball of radius t."""
+        return np.full(len(self.atoms.points), INFINITY)
+
     @abc.abstractmethod
     def local(self, i: int) -> Float[Array, "e d"]:
         """D_i: the derivative at atom i in a frozen context."""

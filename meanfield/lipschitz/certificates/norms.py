@@ -51,7 +51,7 @@ def below(gram: Float[Array, "k k"], level: float) -> bool:
 def top_eigenvalue(gram: Float[Array, "k k"]) -> float:
     """An upper bound on the largest eigenvalue of a symmetric matrix, within 1e-6 of it or so: an
     approximation, raised until a Cholesky factorisation proves it."""
-    top = lanczos_value(lambda x: gram @ x, gram.shape[0])
+    top = lanczos_value(lambda x: gram @ x, gram.shape[0], 30)
     slack = 1e-9
     while slack < 1.0:
         if top > 0 and below(gram, top * (1 + slack)):
@@ -60,7 +60,7 @@ def top_eigenvalue(gram: Float[Array, "k k"]) -> float:
     return float(np.linalg.norm(gram)) * (1 + 4 * gram.shape[0] * EPS)
 
 
-def lanczos_value(times: Callable[[Array], Array], size: int, steps: int = 30) -> float:
+def lanczos_value(times: Callable[[Array], Array], size: int, steps: int = 20) -> float:
     """An estimate of the largest eigenvalue of a positive semidefinite map, from below."""
     x = np.random.default_rng(0).standard_normal(size)
     basis, diagonal, beside = [x / np.linalg.norm(x)], [], []
@@ -84,7 +84,7 @@ def chebyshev_level(
     top: float,
     rng: np.random.Generator,
     *,
-    gap: float = 0.05,
+    gap: float = 0.08,
     failure: float = 1e-12,
     draws: int = 4,
 ) -> float:
