@@ -30,7 +30,9 @@ if TYPE_CHECKING:
         OutputDisplacement as OutputDisplacement,
         TargetDirection as TargetDirection,
         TaskLoss as TaskLoss,
+        TokenRepetition as TokenRepetition,
         TokenShift as TokenShift,
+        TokenSubstitution as TokenSubstitution,
         attack as attack,
     )
     from .attention import (
@@ -88,7 +90,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "attacks": "attack Attack MassPeeling MassSplitting OutputDisplacement TargetDirection "
-    "TaskLoss TokenShift",
+    "TaskLoss TokenRepetition TokenShift TokenSubstitution",
     "attention": "Affine CausalAttention ChiSquare Composition DoublyStochastic Entmax L2Attention "
     "LayerNorm Linear MLP MultiheadAttention Residual RMSNorm Rotary SelfAttention Sigmoid Softmax "
     "TopMass",

@@ -11,5 +11,8 @@ from .objective import (
     TaskLoss as TaskLoss,
 )
 from .peeling import MassPeeling as MassPeeling
+from .repetition import TokenRepetition as TokenRepetition
 from .shift import TokenShift as TokenShift
 from .splitting import MassSplitting as MassSplitting
+from .substitution import TokenSubstitution as TokenSubstitution
+from .texts import TokenAttack as TokenAttack
