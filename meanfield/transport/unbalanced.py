@@ -74,7 +74,7 @@ class Unbalanced(AbstractSolver):
         *,
         epsilon: Any = 0.05,
         relative: bool = True,
-        tolerance: Any = 1e-6,
+        tolerance: Any = 1e-4,
         max_steps: int = 10_000,
         translation_invariant: bool = True,
         memory: int = MEMORY,

@@ -4,6 +4,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import ot
 import pytest
 import scipy.optimize
 from transport_problems import assert_close, random_measure
@@ -75,6 +76,13 @@ def test_agrees_with_a_general_solver(rng, p, rho):
     assert sol.dual <= best + 1e-9 * best
     assert best <= sol.primal * (1 + 1e-5)
     assert_close(sol.value, best, rtol=1e-4)
+
+
+def test_agrees_with_pot(rng):
+    mu, nu = pair(rng)
+    arrays = mu.points, nu.points, 100.0, mu.weights, nu.weights
+    *_, expected = ot.unbalanced.uot_1d(*arrays, p=2, numItermax=50, returnCost="total")
+    assert_close(solve(mu, nu).value, expected[0], rtol=1e-6)
 
 
 def test_the_entropic_value_comes_down_to_it(rng):
