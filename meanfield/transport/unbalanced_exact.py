@@ -34,7 +34,7 @@ class UnbalancedExact(AbstractSolver):
     Args:
       rho: the price of a unit of mass that is not moved, positive; a pair has one for each side,
         at most one of them infinite.
-      tolerance: the gap to reach, as a share of the primal value.
+      tolerance: the gap to reach, as a share of the primal value (but not below rounding).
       max_steps: the largest number of steps.
 
     Raises:

@@ -49,6 +49,16 @@ def test_the_gap_is_closed_by_feasible_couplings_and_potentials(rng, rho):
     assert jnp.all(sol.coupling.matrix[~present] == 0)
 
 
+@pytest.mark.parametrize("scale", [1e-9, 1.0, 1e9])
+def test_is_zero_between_equal_measures_and_scales_with_the_cost(rng, scale):
+    mu, nu = pair(rng)
+    far, further = (mf.Measure(scale * m.points, m.weights) for m in (mu, nu))
+    assert_close(solve(far, further, scale**2).value / scale**2, solve(mu, nu).value, rtol=1e-9)
+    assert 0 <= solve(far, far, scale**2).value / scale**2 + 1e-12 <= 2e-12
+    one = mf.Measure(jnp.zeros((8, 3)), mu.weights)
+    assert abs(solve(one, one).value) <= 1e-12
+
+
 def test_agrees_with_pot(rng):
     mu, nu = pair(rng)
     arrays = np.asarray(mu.weights), np.asarray(nu.weights)
