@@ -36,7 +36,9 @@ def coupling(
     rows, cols, masses = rows[heaviest], cols[heaviest], masses[heaviest]
     strength = masses / max(masses.max(initial=0.0), 1e-300)
     lines = np.stack([x[rows], y[cols]], axis=1)
-    ax.add_collection(LineCollection(list(lines), colors=MUTED, linewidths=1.0, alpha=0.9 * strength))
+    ax.add_collection(
+        LineCollection(list(lines), colors=MUTED, linewidths=1.0, alpha=0.9 * strength)
+    )
     for points, measure, color, name in ((x, mu, heat(0.75), "mu"), (y, nu, ACCENT, "nu")):
         seen = np.asarray(measure.present)
         ax.scatter(*points[seen].T, s=_areas(measure)[seen], color=color, label=name, zorder=2)
