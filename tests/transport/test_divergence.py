@@ -10,6 +10,7 @@ from meanfield.transport.divergence import Side
 from meanfield.transport.translation import _by_bisection, translated
 
 
+pytestmark = pytest.mark.slow
 DIVERGENCES = [KullbackLeibler(), TotalVariation(), Range(0.6, 1.3), Range(0.0, 2.0)]
 divergences = pytest.mark.parametrize("divergence", DIVERGENCES, ids=str)
 RHO = jnp.array(0.7)
@@ -62,7 +63,6 @@ def random_state(rng):
     return weights, tuple(jnp.asarray(rng.uniform(-0.6, 0.6, size=w.size)) for w in weights)
 
 
-@pytest.mark.slow
 def test_the_closed_translation_is_the_one_that_bisection_finds(rng):
     weights, potentials = random_state(rng)
     sides = Side(KullbackLeibler(), jnp.array(0.7)), Side(KullbackLeibler(), jnp.array(2.0))
@@ -70,7 +70,6 @@ def test_the_closed_translation_is_the_one_that_bisection_finds(rng):
     assert_close(f - potentials[0], _by_bisection(sides, weights, potentials))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("pair", [(1, 1), (2, 2), (0, 1), (2, 0), (1, 2)])
 def test_translations_reach_the_largest_dual_value(rng, pair):
     weights, potentials = random_state(rng)

@@ -58,6 +58,7 @@ def test_near_covariances_keep_their_digits(rng):
     assert_close(bures(covariance, stretched), 1e-9 * jnp.trace(covariance) ** 0.5, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_is_the_distance_of_a_measure_to_its_image_under_a_positive_map(rng):
     mu = random_measure(rng, 8, 4)
     matrix, shift = random_covariance(rng), jnp.arange(4.0)
@@ -70,12 +71,14 @@ def test_is_the_distance_of_a_measure_to_its_image_under_a_positive_map(rng):
     assert_close(mu.pushforward(found).points, image.points, rtol=1e-8)
 
 
+@pytest.mark.slow
 def test_is_never_more_than_the_distance_between_measures(rng):
     for _ in range(5):
         mu, nu = random_pair(rng, d=4)
         assert gaussian_wasserstein(mu, nu) < mf.wasserstein(mu, nu)
 
 
+@pytest.mark.slow
 def test_what_stands_at_an_absent_atom_does_not_matter(rng):
     mu, nu = random_pair(rng, d=4, absent=2)
     odd = mf.Measure(mu.points.at[-1].set(jnp.nan), mu.weights)
@@ -137,6 +140,7 @@ def test_float32_stays_float32_and_agrees(rng):
     assert_close(single, bures(one, other), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_map_carries_one_covariance_to_the_other(rng):
     mu = Gaussian(jnp.zeros(4), random_covariance(rng))
     nu = Gaussian(jnp.ones(4), random_covariance(rng))
@@ -189,6 +193,7 @@ def test_the_value_of_the_barycentre_has_the_slope_of_the_minimum(rng):
     assert_close(jax.grad(value)(0.0), (value(1e-5) - value(-1e-5)) / 2e-5, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_bad_input_is_refused(rng):
     with pytest.raises(ValueError, match=r"`covariance` must have shape \(3, 3\)"):
         Gaussian(jnp.zeros(3), jnp.eye(2))
