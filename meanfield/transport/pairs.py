@@ -249,8 +249,7 @@ def stream(
 
 
 def _stream(pairs, values, shared, body):
-    n, m = pairs.shape
-    blocks = math.ceil(n / max(_BLOCK // max(m, 1), 8))
+    n, blocks = pairs.shape[0], _blocks(pairs)
     if blocks <= 1:
         return body(pairs, shared, *values)
     size = math.ceil(n / blocks)
@@ -271,6 +270,16 @@ def _stream(pairs, values, shared, body):
     empty = None if shape is None else jnp.zeros(shape.shape, shape.dtype)
     total, out = jax.lax.scan(step, empty, given)
     return out.reshape(blocks * size, *out.shape[2:])[:n], total
+
+
+def by_blocks(pairs: AbstractPairs) -> bool:
+    """Whether there are too many pairs for one block."""
+    return _blocks(pairs) > 1
+
+
+def _blocks(pairs: AbstractPairs) -> int:
+    n, m = pairs.shape
+    return math.ceil(n / max(_BLOCK // max(m, 1), 8))
 
 
 def _rows(pairs: AbstractPairs) -> Any:

@@ -48,6 +48,7 @@ def sweep(
     log_weights: Float[Array, " m"],
     masses: Float[Array, " n"],
     epsilon: Float[Array, ""],
+    near: Float[Array, " n"] | None = None,
 ) -> tuple[Float[Array, " n"], Float[Array, " m"]]:
     r"""The soft minima, and the masses $\sum_i a_i p_{ij}$ that arrive at each column.
 
@@ -57,16 +58,25 @@ def sweep(
     Args:
       pairs, potential, log_weights, epsilon: as for `softmin`.
       masses: a, shape (n,).
+      near: soft minima of potentials that differ from these by at most two epsilon. Powers are
+        then taken over them and not over the largest of their row, which need not be found.
     """
     height = potential / epsilon + log_weights
 
-    def of_rows(block, shared, a):
+    def of_rows(block, shared, a, *near):
         height, epsilon = shared
-        log_sum, powers, sums = _log_sum(block.exponents(height, epsilon))
+        exponents = block.exponents(height, epsilon)
+        log_sum, powers, sums = _log_sum(exponents, *near)
         return -epsilon * log_sum, (a / sums) @ powers
 
-    received = stream(pairs, (masses,), (height, epsilon), of_rows)
-    return received[0], jnp.zeros_like(potential) if received[1] is None else received[1]
+    rows = (masses,) if near is None else (masses, _shift(near, epsilon))
+    found, received = stream(pairs, rows, (height, epsilon), of_rows)
+    return found, jnp.zeros_like(potential) if received is None else received
+
+
+def _shift(near: Float[Array, " n"], epsilon: Float[Array, ""]) -> Float[Array, " n"]:
+    """Minus the logarithms of sums of powers, minus infinity for rows infinitely far away."""
+    return jnp.where(jnp.isfinite(near), near / epsilon, -jnp.inf)
 
 
 def gibbs(
@@ -91,10 +101,13 @@ def gibbs(
     return stream(pairs, (f,), (g, epsilon, values), of_rows)[0]
 
 
-def _log_sum(exponents: Float[Array, "k m"]) -> tuple[Array, Array, Array]:
-    """The logarithm of the sum of powers of each row, with the powers over the largest."""
-    top = jax.lax.stop_gradient(jnp.max(exponents, axis=1, initial=-jnp.inf))
-    top = jnp.where(jnp.isfinite(top), top, 0.0)
-    powers = jnp.exp(exponents - top[:, None])
+def _log_sum(
+    exponents: Float[Array, "k m"], shift: Float[Array, " k"] | None = None
+) -> tuple[Array, Array, Array]:
+    """The logarithm of the sum of powers of each row, and the powers as they were summed."""
+    if shift is None:
+        top = jax.lax.stop_gradient(jnp.max(exponents, axis=1, initial=-jnp.inf))
+        shift = jnp.where(jnp.isfinite(top), -top, 0.0)
+    powers = jnp.exp(exponents + shift[:, None])
     sums = jnp.sum(powers, axis=1)
-    return top + jnp.log(sums), powers, jnp.where(sums > 0, sums, 1.0)
+    return jnp.log(sums) - shift, powers, jnp.where(sums > 0, sums, 1.0)

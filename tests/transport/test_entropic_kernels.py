@@ -57,6 +57,18 @@ def test_what_arrives_at_the_columns_is_the_sum_of_what_rows_send(problem, cost,
         assert_close(received, (mu.weights @ plan) * nu.weights)
 
 
+def test_a_sweep_near_another_needs_no_maxima(problem, by_blocks):
+    mu, nu, _, g = problem
+    mu = mf.Measure(mu.points.at[-1].set(1e153), mu.weights)  # absent, its costs near the largest
+    pairs = pairs_of(mu, nu, mf.PowerCost(2), memory=0)
+    before, _ = sweep(pairs, g, log(nu.weights), mu.weights, EPSILON)
+    moved = g + 2 * EPSILON * jnp.sign(g)
+    plain = sweep(pairs, moved, log(nu.weights), mu.weights, EPSILON)
+    near = sweep(pairs, moved, log(nu.weights), mu.weights, EPSILON, before)
+    assert_close(near[0][:-2], plain[0][:-2])
+    assert_close(near[1], plain[1])
+
+
 @costs
 def test_gibbs_is_the_product_with_the_kernel_on_both_sides(problem, cost, by_blocks):
     mu, nu, f, g = problem
