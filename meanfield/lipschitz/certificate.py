@@ -37,6 +37,8 @@ def certify(
     *,
     p: float | int = 2,
     splitting: bool = True,
+    order: float | int = math.inf,
+    least_mass: float | None = None,
     key: PRNGKeyArray | None = None,
 ) -> Bound:
     r"""A certificate: an upper bound on the Lipschitz constant of $F(\nu) = G(\nu, \cdot)_\# \nu$
@@ -59,6 +61,12 @@ def certify(
       radius: epsilon, in the units of the points.
       p: 1, 2 or inf.
       splitting: whether atoms may be split. Without, measures of the ball have mu's atoms, moved.
+      order: q of the ball $\{W_q(\mu, \nu) \le \epsilon\}$. For q < inf a vanishing mass can
+        travel without limit, so `least_mass` must say how small the parts of atoms may be; no part
+        then moves by more than $\epsilon\, m^{-1/q}$. Without bound on parts, `lipschitz_bound` on
+        a domain is what holds.
+      least_mass: the least mass m of a part of an atom, for q < inf; that of the lightest atom
+        where atoms are not split.
       key: for layers too large for a proved constant at mu (many heads, many atoms): with a key it
         is found by a randomised test that errs with probability at most 1e-12 over the key
         (`ball-bend-drawn`); without, a coarser deterministic bound takes its place.
@@ -72,8 +80,10 @@ def certify(
         dimension or with points that are not finite.
     """
     size, p = _checked_radius(radius), _checked_exponent(p)
-    model = local_model(f, _checked_atoms(mu))
-    ball = WassersteinBall(mu, size)
+    atoms = _checked_atoms(mu)
+    model = local_model(f, atoms)
+    ball = WassersteinBall(mu, size, order, _least(atoms, order, splitting, least_mass))
+    size = ball.travel * (1 + 1e-12)
     drawn = _settle(model, splitting, key)
     known = model.known(size)
     centre, theorem = _centre(model, p, splitting, key, size)
@@ -81,7 +91,7 @@ def certify(
     reach = "ball-reach-drawn" if drawn else "ball-reach"
     theorem = "ball-bend-drawn" if drawn else theorem
     bounds = [_bound(known.constant[p], model, ball, reach), _bound(bent, model, ball, theorem)]
-    bounds += _everywhere(f, mu, ball, p)
+    bounds += _everywhere(f, atoms, ball, size, p)
     return smallest(tuple(bounds))
 
 
@@ -165,10 +175,10 @@ def _bent(model: LocalModel, centre: float, size: float, p: float | int) -> floa
 
 
 def _everywhere(
-    f: AbstractInContextMap, mu: AnyMeasure, ball: WassersteinBall, p: float | int
+    f: AbstractInContextMap, atoms: Atoms, ball: WassersteinBall, size: float, p: float | int
 ) -> list[Bound]:
     """The bound on the ball of points that holds every measure, where it is known."""
-    reach = float(np.linalg.norm(np.asarray(Atoms.of(mu).points), axis=1).max()) + ball.size
+    reach = float(np.linalg.norm(atoms.points, axis=1).max()) + size
     if reach <= 0:
         return []
     try:
@@ -196,6 +206,28 @@ def _checked_exponent(p) -> float:
     if p not in (1, 2, math.inf):
         raise ValueError(f"`p` must be 1, 2 or jnp.inf for a certificate; got {p}.")
     return float(p)
+
+
+def _least(atoms: Atoms, order: float | int, splitting: bool, least_mass: float | None) -> float:
+    """The least mass of a part of an atom; one where it does not matter."""
+    if order == math.inf:
+        return 1.0
+    if not order >= 1:
+        raise ValueError(f"`order` must be at least 1; got {order}.")
+    lightest = float(atoms.masses.min())
+    least = least_mass if splitting else lightest
+    if least is None:
+        raise ValueError(
+            "`least_mass` must say how small the parts of atoms may be, because in a W_q ball with "
+            "q < inf a vanishing mass travels without limit. Give it, or splitting=False, or use "
+            "lipschitz_bound on a domain."
+        )
+    if not 0 < least <= lightest * (1 + 1e-6):
+        raise ValueError(
+            f"`least_mass` must be positive and at most that of the lightest atom, {lightest:.6g}; "
+            f"got {least}."
+        )
+    return min(least, lightest)
 
 
 def _checked_atoms(mu: AnyMeasure) -> Atoms:
