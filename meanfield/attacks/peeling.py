@@ -137,7 +137,8 @@ class _Room(eqx.Module):
         move = z - self.origin
         far = norms(move)
         cut = self.origin + move * jnp.minimum(1.0, self.longest / jnp.where(far > 0, far, 1.0))
-        return self.domain.project(jnp.where(jnp.isfinite(self.longest), cut, z))
+        near = jnp.where(jnp.isfinite(self.longest), cut, z)
+        return self.domain.project(near).astype(z.dtype)  # domains may be float64
 
 
 class _Climb(eqx.Module):
@@ -169,10 +170,10 @@ def _climb(image: PeeledImage, room, objective, targets, log_fraction, rates, p)
             size = norms(gradient)
             direction = jnp.where(jnp.isfinite(size) & (size > 0), gradient / size, 0.0)
             velocity = 0.8 * velocity + 0.2 * direction
-            z = room.project(z + rate * room.domain.radius * velocity)
+            z = room.project(z + rate * radius * velocity)
             return (z, velocity, best, best_value), best_value
 
-        start = room.project(start)
+        start, radius = room.project(start), room.domain.radius.astype(start.dtype)
         state = (start, jnp.zeros_like(start), start, jnp.asarray(-jnp.inf, start.dtype))
         (_, _, z, best), history = jax.lax.scan(step, state, rates)
         return z, best, history

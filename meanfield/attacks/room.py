@@ -37,7 +37,7 @@ class Room(eqx.Module):
             factor = self.max_displacement / jnp.where(far > 0, far, 1.0)
             moves = jnp.where(far > self.max_displacement, moves * factor, moves)
         if self.domain is not None:
-            kept = self.domain.project(x + moves) - x
+            kept = (self.domain.project(x + moves) - x).astype(moves.dtype)
             moves = jnp.where(mu.masses[..., None, None] > 0, kept, 0.0)
         return Copies(moves, copies.logits)
 

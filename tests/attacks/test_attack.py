@@ -136,8 +136,8 @@ def test_how_equal_atoms_are_written_changes_nothing(problem, split):
 
 def test_float32_finds_what_float64_finds(problem):
     f, mu = jax.tree.map(lambda x: x.astype(jnp.float32), problem)
-    narrow = attack(f, mu, mf.TokenShift(1e-2, **FEW), key=KEY)
-    wide = attack(*problem, mf.TokenShift(1e-2, **FEW), key=KEY)
+    method = mf.TokenShift(1e-2, domain=BALL, **FEW)
+    narrow, wide = attack(f, mu, method, key=KEY), attack(*problem, method, key=KEY)
     assert narrow.ratio.dtype == jnp.float32
     assert narrow.ratio == pytest.approx(float(wide.ratio), rel=1e-3)
 
@@ -147,3 +147,13 @@ def test_a_map_that_moves_nothing_is_no_stalled_search():
     found = attack(still, tokens(), mf.TokenShift(0.1, **FEW), key=KEY)
     assert found.ratio == 0 and found.local == 0
     assert found.result == mf.RESULTS.successful  # nothing can move, and the local constant says so
+
+
+@pytest.mark.parametrize("radius", [1e-3, 0.03])
+def test_no_attack_in_a_small_ball_beats_its_certificate(problem, radius):
+    f, mu = problem
+    upper = mf.certify(f, mu, radius).value
+    inside = mf.MassSplitting(radius / 5, max_displacement=radius, **FEW)
+    found = attack(f, mu, inside, key=KEY)
+    assert found.displacement <= radius * (1 + 1e-9)
+    assert 0.99 * found.local <= found.ratio <= upper

@@ -2,6 +2,7 @@
 
 import math
 
+import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
@@ -100,3 +101,20 @@ def test_any_map_can_be_peeled():
     found = attack(f, tokens(), mf.MassPeeling(0.1, BALL, starts=2, steps=60), key=KEY)
     assert found.ratio == pytest.approx(ratio_of(f, tokens(), found.measure), rel=1e-9)
     assert found.ratio > found.local
+
+
+def test_float32_finds_what_float64_finds(curve):
+    f, mu = jax.tree.map(lambda x: x.astype(jnp.float32), (head(), tokens()))
+    narrow = attack(f, mu, mf.MassPeeling(FRACTIONS, BALL), key=KEY)
+    assert narrow.ratio.dtype == jnp.float32
+    np.testing.assert_allclose(narrow.ratio, curve.ratio, rtol=0.02)
+
+
+def test_a_search_that_stalled_says_so():
+    """One step from random targets, of a mass that no query feels: it ends below the local one."""
+    method = mf.MassPeeling(1e-30, BALL, starts=2, steps=1)
+    found = attack(head(), tokens(), method, key=KEY)
+    assert found.ratio < found.local
+    assert found.result == mf.RESULTS.search_stalled
+    with pytest.raises(RuntimeError, match="made no progress from any start"):
+        attack(head(), tokens(), method, key=KEY, throw=True)
