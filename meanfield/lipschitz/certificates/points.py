@@ -127,11 +127,18 @@ class PerceptronModel(PointModel):
         self.lean(atoms, out, gate, into, hidden)
 
     def lean(self, atoms: Atoms, out: Array, gate: Array, into: Array, hidden: Array) -> None:
-        """The margins: what the hidden layer loses is magnified by the curvature."""
+        """The margins: an error of the hidden layer times what follows it."""
         far, whole = longest(atoms.points), [float(np.linalg.norm(m)) for m in (out, gate, into)]
-        size = (far * whole[1] + longest(hidden)) * (1 + far * whole[2] + longest(self.up))
-        self.close(sum(out.shape) + into.shape[1], longest(self.image) + whole[0] * size)
-        self.slack += self.rounding * whole[0] * size * (whole[1] + whole[2]) * 4
+        largest = float(np.max(np.abs(self.up)))
+        size, reach = far * whole[1] + longest(hidden), longest(hidden)
+        size_up = far * whole[2] + longest(self.up) if self.gated else 0.0
+        hidden_error = 2 * self.sizes[0] * (size * largest + size_up * (1 + reach))
+        terms = sum(out.shape) + into.shape[1]
+        self.close(terms, longest(self.image) + whole[0] * reach * largest + hidden_error)
+        if not math.isfinite(self.curve):  # a corner may be on the wrong side
+            self.at_atoms = math.inf
+        bent = 2 * (size * (1 + largest) + size_up)
+        self.slack += self.rounding * self.sizes[0] * (self.sizes[1] + self.sizes[2]) * bent
 
     def bounds(self, t: float) -> tuple[float, float]:
         out, gate, into = self.sizes
@@ -159,6 +166,9 @@ def _activated(activation, x: Array) -> tuple[Array, Array]:
     if kind == "silu":
         gate = expit(x)
         return x * gate, gate * (1 + x * (1 - gate))
+    if kind == "quick-gelu":
+        gate = expit(1.702 * x)
+        return x * gate, gate * (1 + 1.702 * x * (1 - gate))
     if kind == "gelu":
         share = ndtr(x)
         return x * share, share + x * np.exp(-(x**2) / 2) / math.sqrt(2 * math.pi)
