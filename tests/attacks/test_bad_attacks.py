@@ -30,6 +30,7 @@ def test_settings_out_of_range_are_refused():
         mf.MassSplitting(0.1)
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_is_refused_before_any_search():
     f, mu = head(), tokens()
     with pytest.raises(ValueError, match="`domain` must contain the measure; 4 of its atoms"):
@@ -52,6 +53,7 @@ def test_fractions_lie_between_zero_and_one(fractions):
         mf.MassPeeling(fractions, BALL)
 
 
+@pytest.mark.slow
 def test_peeling_wants_a_domain_that_holds_the_measure_and_an_atom_with_mass():
     f, mu = head(), tokens()
     with as_installed(), pytest.raises(ValueError, match="`domain` must be given"):

@@ -108,6 +108,7 @@ def test_special_tokens_are_neither_repeated_nor_replaced():
         assert found.ratio[0] > 0
 
 
+@pytest.mark.slow
 def test_settings_that_make_no_text_are_refused(model):
     ids = model.tokenize(TEXT)
     with pytest.raises(ValueError, match="`counts` must be whole numbers of at least 2"):
