@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         audits as audits,
         implicit as implicit,
         lipschitz as lipschitz,
+        matching as matching,
         measure as measure,
         models as models,
         plot as plot,
@@ -65,6 +66,14 @@ if TYPE_CHECKING:
         local_lipschitz as local_lipschitz,
         worst_measure as worst_measure,
     )
+    from .matching import (
+        L1 as L1,
+        Alternation as Alternation,
+        CostRegularized as CostRegularized,
+        GromovWasserstein as GromovWasserstein,
+        Match as Match,
+        match as match,
+    )
     from .measure import (
         RESULTS as RESULTS,
         Ball as Ball,
@@ -97,6 +106,7 @@ _HOMES = {
     "audits": "audit",
     "lipschitz": "Bound certify lipschitz_bound local_lipschitz LocalLipschitz WassersteinBall "
     "worst_measure",
+    "matching": "Alternation CostRegularized GromovWasserstein L1 match Match",
     "measure": "Ball ConditionalMeasure LayerNormRange Measure RESULTS Sphere stack",
     "transport": "Bottleneck conditional_wasserstein Exact Line optimal_transport PowerCost "
     "Sinkhorn Unbalanced wasserstein",

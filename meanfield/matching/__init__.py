@@ -1,0 +1,32 @@
+"""Matches of measures on different spaces: a coupling and a transform, from many starts."""
+
+from .alternation import Alternation as Alternation
+from .cost import (
+    InnerProduct as InnerProduct,
+    SharedCost as SharedCost,
+    SharedFeatures as SharedFeatures,
+    SquaredDistance as SquaredDistance,
+)
+from .entrywise import (
+    L1 as L1,
+    ElasticNet as ElasticNet,
+    Nonnegative as Nonnegative,
+    Ridge as Ridge,
+    Support as Support,
+)
+from .gromov import GromovWasserstein as GromovWasserstein
+from .groups import ColumnGroups as ColumnGroups, RowGroups as RowGroups
+from .known import KnownPairs as KnownPairs
+from .match import Match as Match, Starts as Starts
+from .problem import (
+    AbstractMatchingProblem as AbstractMatchingProblem,
+    CostRegularized as CostRegularized,
+)
+from .regularizer import AbstractRegularizer as AbstractRegularizer, Ridged as Ridged
+from .scores import (
+    foscttm as foscttm,
+    label_transfer_accuracy as label_transfer_accuracy,
+    support_recovery as support_recovery,
+)
+from .solve import match as match
+from .spectral import Nuclear as Nuclear, Orthogonal as Orthogonal, Rank as Rank

@@ -1,0 +1,186 @@
+"""`match`: the search over starts, and what it returns."""
+
+from typing import Any
+
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import PRNGKeyArray
+
+from ..measure import RESULTS, Measure
+from ..transport import AbstractCoupling, EntropicCoupling, SparseCoupling
+from ..transport.entropic_problem import EntropicProblem
+from .alternation import Alternation
+from .combined import SumCoupling
+from .descent import Descent, objectives
+from .match import Match
+from .moments import cloud
+from .problem import AbstractMatchingProblem, CostRegularized
+from .regularizer import inner
+from .search import Found, search
+from .task import Task, first_of, pairs_of
+
+
+# A coupling whose cross-moment is below this share of the largest possible counts as collapsed.
+_COLLAPSED = 1e-3
+
+
+def match(
+    mu: Measure,
+    nu: Measure,
+    problem: AbstractMatchingProblem = CostRegularized(),
+    solver: Alternation = Alternation(),
+    *,
+    start: Any = None,
+    throw: bool = True,
+    key: PRNGKeyArray | None = None,
+) -> Match:
+    r"""A coupling of two measures that live on different spaces, and the transform between them.
+
+    The search runs on the host, with compiled iterations; it does not trace and does not
+    differentiate. It may end at a local optimum: `.starts` tells what the others were. The product
+    coupling, which is stationary for centred measures, is never where it begins and is reported
+    where it ends.
+
+    Args:
+      mu, nu: measures, weighted, of any sizes and dimensions; of equal mass unless the problem has
+        a finite `rho`.
+      problem: `CostRegularized(...)` or `GromovWasserstein(...)`.
+      solver: `Alternation(...)`.
+      start: a `Match` of a similar problem (for a regularization path, or to refine it with
+        another cost), or transforms of shape (q, p) or (s, q, p), to begin with in place of the
+        solver's starts.
+      throw: whether to raise when the match collapsed or did not settle; otherwise `.result` says
+        it.
+      key: for the sample of large measures and for random starts; by default `jax.random.key(0)`.
+
+    Raises:
+      ValueError: measures without mass, without spread, with points that are not finite, of
+        different masses; settings that do not fit them.
+      RuntimeError: the match collapsed or did not settle (with `throw=True`).
+    """
+    key = jr.key(0) if key is None else key
+    task = problem.task(mu, nu)
+    if not float(jnp.sum(task.a)) > 1e-9 or not float(jnp.sum(task.b)) > 1e-9:
+        raise ValueError("`known` pairs hold all the mass; nothing is left to match.")
+    found = search(task, solver, _transforms(start, mu, nu), key)
+    sol = _match(mu, nu, problem, task, solver, found)
+    if throw and sol.result != RESULTS.successful:
+        raise RuntimeError(str(RESULTS[sol.result]))
+    return sol
+
+
+def _transforms(start: Any, mu: Measure, nu: Measure) -> np.ndarray | None:
+    if start is None:
+        return None
+    given = start.transform if isinstance(start, Match) else start
+    transforms = np.asarray(given, np.float64).reshape(-1, *np.shape(given)[-2:])
+    if transforms.shape[1:] != (nu.dim, mu.dim):
+        raise ValueError(
+            f"`start` must hold transforms of shape {(nu.dim, mu.dim)}, from the space of `mu` to "
+            f"that of `nu`; got {np.shape(given)}."
+        )
+    return transforms
+
+
+def _match(
+    mu: Measure,
+    nu: Measure,
+    problem: AbstractMatchingProblem,
+    task: Task,
+    solver: Alternation,
+    found: Found,
+) -> Match:
+    best, epsilon = found.best, found.epsilon
+    free = _free(task, best, epsilon, task.free_mass)
+    correlation = _correlation(task, best, free)
+    collapsed = not correlation > _COLLAPSED
+    return Match(
+        coupling=_whole(task, best, epsilon, float(mu.mass) if task.balanced else 1.0),
+        transform=jnp.asarray(best.transforms[0], task.x.dtype),
+        value=jnp.asarray(_value(task, best, free), task.x.dtype),
+        objective=jnp.asarray(objectives(task, best)[0], task.x.dtype),
+        starts=found.starts,
+        epsilon=epsilon,
+        epsilon_critical=task.epsilon_critical,
+        correlation=correlation,
+        collapsed=collapsed,
+        marginal_error=float(best.error[0]),
+        result=_result(task, solver, best, epsilon, collapsed),
+        mu=mu,
+        nu=nu,
+        potentials=(best.f[0], best.g[0]),
+        centres=(cloud("mu", mu, problem.center).centre, cloud("nu", nu, problem.center).centre),
+        task=task,
+    )
+
+
+def _free(task: Task, best: Descent, epsilon: float, total: float) -> EntropicCoupling:
+    """The coupling of what is not known beforehand, with the total given (of shares)."""
+    dtype = task.x.dtype
+    pairs = first_of(pairs_of(task, jnp.asarray(best.transforms, dtype)))
+    problem = EntropicProblem(pairs, *task.shares, jnp.asarray(epsilon, dtype))
+    return EntropicCoupling(problem, best.f[0], best.g[0], jnp.asarray(total, dtype))
+
+
+def _whole(task: Task, best: Descent, epsilon: float, mass: float) -> AbstractCoupling:
+    free = _free(task, best, epsilon, mass * task.free_mass)
+    rows, cols, masses = task.pinned[:3]
+    if not len(masses):
+        return free
+    known = SparseCoupling(
+        jnp.asarray(rows), jnp.asarray(cols), jnp.asarray(mass * masses, task.x.dtype), free.shape
+    )
+    return SumCoupling(known, free)
+
+
+def _value(task: Task, best: Descent, free: EntropicCoupling) -> float:
+    """The objective without entropy, at the coupling found."""
+    transform, cross, second = best.transforms[0], best.cross[0], best.second[0]
+    sent, received = (np.asarray(marginal, np.float64) for marginal in free.marginals)
+    x, y = (np.asarray(jnp.sum(points**2, axis=1), np.float64) for points in (task.x, task.y))
+    value = -task.weight * inner(transform, cross)
+    if task.squared:
+        value += task.weight / 2 * (inner(transform @ second, transform) + received @ y)
+    if task.norms:
+        value -= task.norms * x @ np.asarray(free.apply(jnp.asarray(y, task.y.dtype)), np.float64)
+    return float(value + _of_data(task, free, sent, received) + task.besides(transform))
+
+
+def _of_data(task: Task, free: EntropicCoupling, sent: Any, received: Any) -> float:
+    data = task.data
+    value = sent @ np.asarray(data.alpha) + received @ np.asarray(data.beta)
+    if data.rows.shape[1]:
+        value -= float(jnp.sum(data.rows * free.apply(data.cols)))
+    if data.table is not None:
+        value += float(jnp.sum(data.table * free.matrix))
+    return float(value)
+
+
+def _correlation(task: Task, best: Descent, free: EntropicCoupling) -> float:
+    """The size of the covariance of the coupling, known pairs included, between zero and one."""
+    (sent, received), pinned = free.marginals, task.pinned
+    left, right = (np.asarray(marginal, np.float64).copy() for marginal in (sent, received))
+    np.add.at(left, pinned.rows, pinned.masses)
+    np.add.at(right, pinned.cols, pinned.masses)
+    mass = max(left.sum(), np.finfo(np.float64).tiny)
+    x, y = (np.asarray(points, np.float64) for points in (task.x, task.y))
+    means = right @ y / mass, left @ x / mass
+    covariance = (best.cross[0] + pinned.cross) / mass - np.outer(*means)
+    return float(np.linalg.norm(covariance) / task.moments.size)
+
+
+def _result(
+    task: Task, solver: Alternation, best: Descent, epsilon: float, collapsed: bool
+) -> RESULTS:
+    result = RESULTS.successful
+    if collapsed:
+        result = RESULTS.match_collapsed
+        if task.symmetric and epsilon >= task.epsilon_critical:
+            result = RESULTS.epsilon_above_critical
+    elif not best.change[0] <= solver.tolerance:
+        result = RESULTS.transform_not_settled
+    elif not best.error[0] <= solver.marginal_tolerance:
+        result = RESULTS.marginals_not_reached
+    finite = np.isfinite(best.transforms).all() and np.isfinite(best.error).all()
+    return result if finite else RESULTS.nonfinite_cost
