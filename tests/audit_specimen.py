@@ -1,5 +1,8 @@
 """A made-up audit with every kind of value in it, and the tokens that try to break its writers."""
 
+import dataclasses
+import math
+
 from meanfield.audits.growth import summarise
 from meanfield.audits.record import (
     SCHEMA,
@@ -11,9 +14,13 @@ from meanfield.audits.record import (
     Input,
     Local,
     Model,
+    Peeling,
+    PeelPoint,
+    RadiusPoint,
     Row,
     Run,
     Warn,
+    Whole,
     WorstToken,
 )
 from meanfield.audits.summary import summarise_layer
@@ -86,8 +93,88 @@ def specimen(tokens=None, layers=4, heads=3, inputs=2, **changes) -> Audit:
         checks=(Check("local.max>50", 12.0, 50.0, True),),
         warnings=(Warn("note", "a warning about <b>nothing</b>", "layer 0"),),
         rows=rows,
+        whole=(),
     )
     return Audit(**{**fields, **changes})
+
+
+def attacked(tokens=None, layers=4, heads=3, inputs=2, **changes) -> Audit:
+    """The specimen with attacks and certificates, and all blocks together.
+
+    In layer 1 the search for the smallest fraction stalled, and no certificate is finite at 0.1.
+    """
+    plain = specimen(tokens, layers, heads, inputs)
+    rows = tuple(
+        dataclasses.replace(
+            row, peeling=peeling(row), radii=radii(constant(row), stalled=row.layer == 1)
+        )
+        for row in plain.rows
+    )
+    whole = tuple(all_blocks(row) for row in rows if row.layer == 0)
+    by_layer = [[r for r in rows if r.layer == l] for l in range(layers)]
+    summaries = tuple(summarise_layer(group) for group in by_layer)
+    fields = dict(rows=rows, whole=whole, layers=summaries)
+    return dataclasses.replace(plain, **{**fields, **changes})
+
+
+def constant(row: Row) -> float:
+    """The local constant, which specimens always have."""
+    assert row.local.value is not None
+    return row.local.value
+
+
+def peeling(row: Row) -> Peeling:
+    """Ratios that grow like fraction^-0.4; the exact one a little below that of the coupling."""
+    points = tuple(
+        PeelPoint(
+            fraction=fraction,
+            ratio=2 * constant(row) * fraction**-0.4,
+            coupling_ratio=2.01 * constant(row) * fraction**-0.4,
+            distance_in=fraction**0.5,
+            distance_out=2 * constant(row) * fraction**0.1,
+            displacement=3.0,
+            stalled=row.layer == 1 and fraction < 0.005,
+        )
+        for fraction in (1.0, 0.1, 0.01, 0.001)
+    )
+    return Peeling(0, row.worst_tokens[0].token, "layernorm", 14.0, points)
+
+
+def radii(value: float, *, stalled: bool = False, certified: bool = True):
+    """Attacks a little above the constant, certificates twice and more above."""
+    return tuple(
+        RadiusPoint(
+            radius=radius,
+            attack=value * (1 + radius),
+            stalled=stalled and radius == 0.1,
+            certificate=_certificate(value, radius, stalled) if certified else None,
+            separated=radius < 0.05,
+        )
+        for radius in (0.001, 0.01, 0.1)
+    )
+
+
+def _certificate(value: float, radius: float, vacuous: bool) -> GlobalBound:
+    if vacuous and radius == 0.1:
+        return GlobalBound(None, "meanfield:ball-reach")
+    return GlobalBound(math.log10(2 * value * (1 + 30 * radius)), "meanfield:ball-bend")
+
+
+def all_blocks(row: Row) -> Whole:
+    """All blocks together: half as sensitive as the first layer, and not certified."""
+    value = constant(row) / 2
+    return Whole(
+        input=row.input,
+        tokens=row.tokens,
+        atoms=row.atoms,
+        radius=2.5,
+        local=Local(value, value, value / 4, value, None, 1e-4, 20, "successful"),
+        worst_tokens=row.worst_tokens,
+        shares=row.shares,
+        peeling=row.peeling,
+        radii=radii(value, certified=False),
+        warnings=(),
+    )
 
 
 def row(i: int, layer: int, tokens, heads: int) -> Row:
@@ -110,6 +197,8 @@ def row(i: int, layer: int, tokens, heads: int) -> Row:
         shares=shares,
         lengths=(16, 32, 64, 128),
         constants=(value / jump, value * 1.2 / jump, value * 1.5 / jump, value * 1.9),
+        peeling=None,
+        radii=(),
         warnings=(),
     )
 

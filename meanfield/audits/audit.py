@@ -21,8 +21,8 @@ from .contexts import remember
 from .document import plain, restore
 from .growth import summarise
 from .inputs import InputError, Window, windows
-from .limits import Deadline, check_memory
-from .record import SCHEMA, Audit, Model, Row, Run, Warn
+from .limits import Deadline, check_memory, live
+from .record import SCHEMA, Audit, Model, Row, Run, Warn, Whole
 from .resume import Journal, digest
 from .settings import AuditSettings
 from .summary import summarise_layer
@@ -30,6 +30,9 @@ from .task import run_task
 
 
 Progress = Callable[[int, int, str], None]
+
+# What the key of a row of all blocks is folded with: no layer has this number.
+_ALL_BLOCKS = 2**32 - 1
 
 
 def audit(
@@ -75,7 +78,9 @@ def audit(
     _check_heads(facts.heads, settings)
     itemsize = 4 if settings.dtype == "f32" else 8
     longest = max(len(window.tokens) for window in found)
-    check_memory(loaded, longest, facts.heads, itemsize, settings.memory_limit)
+    _check_blocks(loaded, settings)
+    times = live(settings, facts.layers)
+    check_memory(loaded, longest, facts.heads, itemsize, settings.memory_limit, times)
     seed = tuple(int(word) for word in np.asarray(jax.random.key_data(key)).reshape(-1))
     subject = (facts.hashes or facts.name, facts.config)
     mark = digest(*subject, [w.sha256 for w in found], _resume_settings(settings), seed)
@@ -106,6 +111,15 @@ def _check_heads(count: int, settings: AuditSettings) -> None:
         raise InputError(f"`heads` must be among 0..{count - 1}; got {list(chosen)}.")
 
 
+def _check_blocks(model, settings: AuditSettings) -> None:
+    blocks = all(getattr(layer, "block", None) is not None for layer in model.layers)
+    if "whole" in settings.metrics and not blocks:
+        raise InputError(
+            f"`whole` needs the blocks of a model as maps; {type(model).__name__} has layers "
+            "without `block`. Leave --whole out."
+        )
+
+
 def _tasks(
     name: str,
     architecture: Architecture | None,
@@ -114,16 +128,18 @@ def _tasks(
     settings: AuditSettings,
     key: PRNGKeyArray,
 ) -> list[AuditTask]:
-    """One task for each input and layer, each with a key of its own."""
+    """One task for each input and layer, each with a key of its own; all blocks come last."""
+    places = [*layers, *([None] if "whole" in settings.metrics else [])]
     return [
         AuditTask(name, layer, i, window, settings, _seed(key, i, layer), architecture)
         for i, window in enumerate(found)
-        for layer in layers
+        for layer in places
     ]
 
 
-def _seed(key: PRNGKeyArray, i: int, layer: int) -> tuple[int, ...]:
-    own = jax.random.fold_in(jax.random.fold_in(key, i), layer)
+def _seed(key: PRNGKeyArray, i: int, layer: int | None) -> tuple[int, ...]:
+    place = _ALL_BLOCKS if layer is None else layer
+    own = jax.random.fold_in(jax.random.fold_in(key, i), place)
     return tuple(int(word) for word in np.asarray(jax.random.key_data(own)).reshape(-1))
 
 
@@ -142,7 +158,8 @@ def _compute(
     try:
         for row in results:
             book.add(row)
-            report(len(book.rows), len(tasks), f"input {row['input']}, layer {row['layer']}")
+            place = f"layer {row['layer']}" if "layer" in row else "all blocks"
+            report(len(book.rows), len(tasks), f"input {row['input']}, {place}")
     except KeyboardInterrupt:
         results.close()
 
@@ -179,25 +196,29 @@ def assemble(
     expected: int,
 ) -> Audit:
     """The audit made of the rows of a journal, complete or not."""
-    rows = tuple(restore(Row, book.rows[place]) for place in sorted(book.rows))
+    places = sorted(place for place in book.rows if place[1] is not None)
+    rows = tuple(restore(Row, book.rows[place]) for place in places)
+    inputs = sorted(i for i, layer in book.rows if layer is None)
+    whole = tuple(restore(Whole, book.rows[i, None]) for i in inputs)
     by_layer = [(layer, [row for row in rows if row.layer == layer]) for layer in layers]
     by_layer = [(layer, group) for layer, group in by_layer if group]
     growth = tuple(summarise(layer, group, jump=settings.jump) for layer, group in by_layer)
     return Audit(
         schema=SCHEMA,
-        status="complete" if len(rows) == expected else "partial",
+        status="complete" if len(book.rows) == expected else "partial",
         model=facts,
         run=run,
         inputs=tuple(window.record for window in found),
         layers=tuple(summarise_layer(group, facts.heads) for _, group in by_layer),
         growth=growth,
         checks=(),
-        warnings=(*_warnings(rows), *_jumps(growth, found)),
+        warnings=(*_warnings([*rows, *whole]), *_jumps(growth, found)),
         rows=rows,
+        whole=whole,
     )
 
 
-def _warnings(rows: Sequence[Row]) -> Iterator[Warn]:
+def _warnings(rows: Sequence[Row | Whole]) -> Iterator[Warn]:
     """The warnings of all rows, equal ones once."""
     yield from dict.fromkeys(warning for row in rows for warning in row.warnings)
 

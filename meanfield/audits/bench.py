@@ -13,7 +13,7 @@ import numpy as np
 from meanfield.models import Architecture
 
 from .constants import bucket
-from .contexts import attention_of, contexts, find
+from .contexts import attention_of, contexts, find, first_context, whole_of
 from .inputs import Window
 from .record import Warn
 from .settings import AuditSettings
@@ -21,11 +21,13 @@ from .settings import AuditSettings
 
 @dataclass(frozen=True, eq=False)
 class AuditTask:
-    """One layer at one input. Any process that can read the model can run it, in any order.
+    """One layer, or all blocks as one map, at one input.
+
+    Any process that can read the model can run it, in any order.
 
     Attributes:
       model: a path, the name of a shipped model, or a name given by `contexts.remember`.
-      layer: which layer.
+      layer: which layer; None for all blocks.
       input: the index of the input in the audit.
       window: the input itself.
       settings: what to measure.
@@ -34,7 +36,7 @@ class AuditTask:
     """
 
     model: str
-    layer: int
+    layer: int | None
     input: int
     window: Window
     settings: AuditSettings
@@ -47,6 +49,7 @@ class Bench:
     """What the measurements of one row share."""
 
     task: AuditTask
+    model: Any
     attention: Any
     mu: Any
     padded: Any
@@ -77,7 +80,9 @@ class Bench:
 
     def warn(self, code: str, message: str) -> None:
         """Notes what is missing from this row."""
-        self.warnings.append(Warn(code, message, f"layer {self.task.layer}"))
+        layer = self.task.layer
+        where = "all blocks" if layer is None else f"layer {layer}"
+        self.warnings.append(Warn(code, message, where))
 
     def attempt(self, code: str, measure: Callable[[], Any], otherwise: Any) -> Any:
         """A measurement, or `otherwise` and a warning: one failure does not cost the row."""
@@ -92,11 +97,15 @@ class Bench:
 def set_up(task: AuditTask, pool: ThreadPoolExecutor) -> Bench:
     """The attention and the context of a task, padded to a size that has a program already."""
     dtype, n = task.settings.dtype, len(task.window.tokens)
-    find(task.model, task.architecture)
+    model = find(task.model, task.architecture)
     mu = context_of(task, n)
+    whole = task.layer is None
     return Bench(
         task=task,
-        attention=attention_of(task.model, task.layer, dtype),
+        model=model,
+        attention=whole_of(task.model, dtype)
+        if whole
+        else attention_of(task.model, task.layer, dtype),
         mu=mu,
         padded=mu.pad(bucket(mu.size, mu.size)),
         key=jax.random.wrap_key_data(jnp.asarray(task.seed, jnp.uint32)),
@@ -106,5 +115,8 @@ def set_up(task: AuditTask, pool: ThreadPoolExecutor) -> Bench:
 
 def context_of(task: AuditTask, length: int):
     """What enters the task's layer when only `length` tokens of its window do."""
-    mu = contexts(task.model, task.window, length, task.settings.dtype)[task.layer]
+    if task.layer is None:
+        mu = first_context(task.model, task.window, task.settings.dtype)
+    else:
+        mu = contexts(task.model, task.window, length, task.settings.dtype)[task.layer]
     return mu.merge() if task.settings.dedup else mu

@@ -73,7 +73,7 @@ def head_constants(
     return jax.lax.map(one, arrays)
 
 
-def local_record(sol: LocalLipschitz, upper: Float[Array, ""]) -> Local:
+def local_record(sol: LocalLipschitz, upper: Float[Array, ""] | None) -> Local:
     """The record of a solution, numbers that are not finite left out."""
     return Local(
         value=finite(sol.value),

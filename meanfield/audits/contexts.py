@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from meanfield.attention import AbstractAttention, CausalAttention
+from meanfield.attention import AbstractAttention, CausalAttention, Composition
 from meanfield.measure import ConditionalMeasure, Measure
 from meanfield.models import Architecture, load
 
@@ -25,8 +25,8 @@ def remember(model) -> str:
 
 def _keep(name: str, model) -> None:
     if _LOADED.get(name, model) is not model:  # another model from the same path
-        attention_of.cache_clear()
-        contexts.cache_clear()
+        for cache in (attention_of, contexts, whole_of, first_context):
+            cache.cache_clear()
     _LOADED[name] = model
 
 
@@ -41,6 +41,23 @@ def find(name: str, architecture: Architecture | None = None):
 def attention_of(name: str, layer: int, dtype: str):
     """The attention of one layer in the precision of the audit."""
     return cast(_LOADED[name].layers[layer].attention, dtype)  # pyright: ignore
+
+
+@lru_cache(maxsize=4)
+def whole_of(name: str, dtype: str) -> Composition:
+    """All blocks of a model as one map, in the precision of the audit."""
+    return cast(Composition(layer.block for layer in _LOADED[name].layers), dtype)  # pyright: ignore
+
+
+@lru_cache(maxsize=16)
+def first_context(name: str, window: Window, dtype: str) -> Measure | ConditionalMeasure:
+    """What enters the first block: the embeddings of a window, or its first hidden states."""
+    model = _LOADED[name]
+    read = np.asarray(window.ids) if window.kind == "text" else window.array
+    x = window.array[0] if window.kind == "hidden" else model.hidden(read)[0]  # pyright: ignore
+    in_order = ordered(model.layers[0].attention)  # pyright: ignore[reportAttributeAccessIssue]
+    x = jnp.asarray(x)
+    return cast(ConditionalMeasure.from_sequence(x) if in_order else Measure(x), dtype)
 
 
 @lru_cache(maxsize=16)

@@ -4,34 +4,53 @@ import math
 import re
 import time
 
+from .settings import AuditSettings
+
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 _SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 # Live copies of the (heads, n, n) matrix: shares, scores, their products in both directions.
 _COPIES = 6
 _ACTIVATIONS = 40
+# Starts of an attack besides the random ones: along the tangent and where scores pull.
+_OWN_STARTS = 4
 
 
 class LimitError(ValueError):
     """An audit that would exceed its memory limit, or a limit that cannot be read."""
 
 
-def estimate(model, n: int, heads: int, itemsize: int) -> int:
-    """Bytes that one row needs at n tokens: weights, activations, matrices of all heads."""
-    return itemsize * (model.parameters + _ACTIVATIONS * n * model.dim + _COPIES * heads * n * n)
+def estimate(model, n: int, heads: int, itemsize: int, times: int = 1) -> int:
+    """Bytes that one row needs at n tokens: weights, activations, matrices of all heads.
+
+    `times` is how often activations and matrices are live at once, see `live`.
+    """
+    live = _ACTIVATIONS * n * model.dim + _COPIES * heads * n * n
+    return itemsize * (model.parameters + times * live)
 
 
-def check_memory(model, n: int, heads: int, itemsize: int, limit: int | None) -> None:
+def live(settings: AuditSettings, layers: int) -> int:
+    """How many layers' activations are live at once: attacks climb from several starts together,
+    and all blocks as one map keep those of every block."""
+    starts = _OWN_STARTS + settings.attack_starts if "attack" in settings.metrics else 1
+    deep = layers if "whole" in settings.metrics else 1
+    # certificates are computed in float64
+    return max(starts * deep, 2 if "certify" in settings.metrics else 1)
+
+
+def check_memory(
+    model, n: int, heads: int, itemsize: int, limit: int | None, times: int = 1
+) -> None:
     """Refuses an audit whose estimate exceeds `limit` bytes and says which n fits.
 
     Raises:
       LimitError: the estimate exceeds the limit.
     """
-    need = estimate(model, n, heads, itemsize)
+    need = estimate(model, n, heads, itemsize, times)
     if limit is None or need <= limit:
         return
     fits = n
-    while fits > 1 and estimate(model, fits, heads, itemsize) > limit:
+    while fits > 1 and estimate(model, fits, heads, itemsize, times) > limit:
         fits -= max(fits // 64, 1)
     advice = f"--max-tokens {fits} fits" if fits > 1 else "the weights alone exceed it"
     raise LimitError(

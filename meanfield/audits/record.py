@@ -2,8 +2,15 @@
 
 from dataclasses import dataclass, field
 
+from .attack_record import (
+    GlobalBound as GlobalBound,
+    Peeling as Peeling,
+    PeelPoint as PeelPoint,
+    RadiusPoint as RadiusPoint,
+)
 
-SCHEMA = "meanfield.audit/2"
+
+SCHEMA = "meanfield.audit/3"
 
 
 @dataclass(frozen=True)
@@ -30,14 +37,6 @@ class Local:
     residual: float | None
     iterations: int | None
     status: str
-
-
-@dataclass(frozen=True)
-class GlobalBound:
-    """A proved bound on a whole ball, as a base-10 logarithm, and the theorem that gives it."""
-
-    log10: float | None
-    theorem: str | None
 
 
 @dataclass(frozen=True)
@@ -97,6 +96,28 @@ class Row:
     shares: tuple[float, ...]
     lengths: tuple[int, ...]
     constants: tuple[float | None, ...]
+    peeling: Peeling | None
+    radii: tuple[RadiusPoint, ...]
+    warnings: tuple[Warn, ...]
+
+
+@dataclass(frozen=True)
+class Whole:
+    """All blocks of the model as one map, at one input: what enters the first is moved or split.
+
+    Its local constant composes the blocks, residual connections and perceptrons included; it is
+    not a product of the constants of the layers.
+    """
+
+    input: int
+    tokens: int
+    atoms: int
+    radius: float
+    local: Local
+    worst_tokens: tuple[WorstToken, ...]
+    shares: tuple[float, ...]
+    peeling: Peeling | None
+    radii: tuple[RadiusPoint, ...]
     warnings: tuple[Warn, ...]
 
 
@@ -185,12 +206,14 @@ class Run:
     started: str
     elapsed: float
     digest: str
-    settings: dict[str, str | int | float | bool | None | list[str] | list[int]]
+    settings: dict[str, str | int | float | bool | None | list[str] | list[int] | list[float]]
 
 
 @dataclass(frozen=True)
 class LayerSummary:
     """One layer over all inputs: the worst input's row, with the median and least of the others.
+
+    `peeling` is that of the input with the largest ratio, `radii` those of the worst input.
 
     What is said of heads is said of those that were audited; `heads_sum` is null unless all were.
     """
@@ -210,13 +233,16 @@ class LayerSummary:
     sink: float | None
     bounds: Bounds | None
     worst_tokens: tuple[WorstToken, ...]
+    peeling: Peeling | None
+    radii: tuple[RadiusPoint, ...]
 
 
 @dataclass(frozen=True)
 class Audit:
     """An audit of every attention layer and head of a model on given inputs.
 
-    `rows` are the measurements; `layers` and `growth` summarise them; `checks` are the verdicts.
+    `rows` are the measurements; `layers` and `growth` summarise them; `whole` are the measurements
+    of all blocks together; `checks` are the verdicts.
     """
 
     schema: str
@@ -229,6 +255,7 @@ class Audit:
     checks: tuple[Check, ...]
     warnings: tuple[Warn, ...]
     rows: tuple[Row, ...] = field(repr=False)
+    whole: tuple[Whole, ...] = field(repr=False)
 
     @property
     def complete(self) -> bool:

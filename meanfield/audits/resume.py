@@ -21,7 +21,7 @@ class Journal:
 
     Attributes:
       path: the file; None keeps the rows in memory only.
-      rows: finished rows by (input, layer).
+      rows: finished rows by (input, layer); the layer of a row of all blocks is None.
     """
 
     def __init__(self, path: str | os.PathLike | None, key: str, *, resume: bool = False):
@@ -31,7 +31,7 @@ class Journal:
           ResumeError: the file exists and `resume` is false, or it has another digest.
         """
         self.path = None if path is None else Path(path)
-        self.rows: dict[tuple[int, int], dict] = {}
+        self.rows: dict[tuple[int, int | None], dict] = {}
         if self.path is None:
             return
         if self.path.exists() and not resume:
@@ -46,7 +46,7 @@ class Journal:
 
     def add(self, row: dict) -> None:
         """Appends one row and forces it to the disk; a row that is there already stays."""
-        place = (row["input"], row["layer"])
+        place = (row["input"], row.get("layer"))
         if place in self.rows:
             return
         self.rows[place] = row
@@ -79,8 +79,8 @@ class Journal:
             )
         for line in lines[1:]:
             row = _parse(line)
-            if row is not None and "input" in row and "layer" in row:
-                self.rows[(row["input"], row["layer"])] = row
+            if row is not None and "input" in row:
+                self.rows[(row["input"], row.get("layer"))] = row
         if len(whole) < len(data):
             with self.path.open("r+b") as stream:
                 stream.truncate(len(whole))

@@ -13,14 +13,14 @@ from .growth import ladder
 from .record import Bounds, GlobalBound, Local, WorstToken
 
 
-def local_constant(bench: Bench) -> tuple[Local, tuple[float, ...]]:
+def local_constant(bench: Bench, *, upper: bool = True) -> tuple[Local, tuple[float, ...]]:
     """The local constant with its bounds at the point, and the share of each token."""
 
     def measure():
-        upper = bench.begin(lambda: layer_upper(bench.attention, bench.padded))
+        above = bench.begin(lambda: layer_upper(bench.attention, bench.padded)) if upper else None
         sol = layer_constant(bench.attention, bench.padded, bench.key, *bench.steps)
         shares = np.asarray(sol.shares, np.float64).reshape(-1)[: len(bench.task.window.tokens)]
-        return local_record(sol, upper.result()), _rounded(shares)
+        return local_record(sol, above and above.result()), _rounded(shares)
 
     missing = Local(None, None, None, None, None, None, None, "not measured")
     local, shares = bench.attempt("local", measure, (missing, ()))

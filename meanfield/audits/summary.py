@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Sequence
 
-from .record import Head, LayerSummary, Row
+from .record import Head, LayerSummary, Peeling, Row, Whole
 
 
 def summarise_layer(rows: Sequence[Row], heads: int | None = None) -> LayerSummary:
@@ -33,7 +33,24 @@ def summarise_layer(rows: Sequence[Row], heads: int | None = None) -> LayerSumma
         sink=_largest([head.sink for row in rows for head in row.heads]),
         bounds=worst.bounds,
         worst_tokens=worst.worst_tokens,
+        peeling=worst_peeling(rows),
+        radii=worst.radii,
     )
+
+
+def worst_peeling(rows: Sequence[Row] | Sequence[Whole]) -> Peeling | None:
+    """The attack with the largest ratio over all inputs."""
+    found = [row.peeling for row in rows if row.peeling is not None]
+    return max(found, key=_largest_ratio, default=None)
+
+
+def _largest_ratio(peeling: Peeling) -> float:
+    return max((point.ratio or 0.0 for point in peeling.points), default=0.0)
+
+
+def worst_whole(rows: Sequence[Whole]) -> Whole | None:
+    """The input at which all blocks together are most sensitive."""
+    return max(rows, key=lambda row: row.local.value or 0.0, default=None)
 
 
 def score_range(row: Row) -> float | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import jax
 import numpy as np
@@ -9,14 +10,15 @@ import numpy as np
 from .bench import AuditTask, Bench, set_up
 from .document import plain
 from .heads import begin_heads
-from .record import Row
+from .record import Row, Whole
 from .sensitivity import global_bounds, growth_curve, local_constant, worst_tokens
 
 
 def run_task(task: AuditTask) -> dict:
     """The row of a task as JSON values: the same task gives the same row, whoever runs it."""
     with jax.enable_x64(task.settings.dtype == "f64"), ThreadPoolExecutor(2) as pool:
-        return plain(_row(set_up(task, pool)))
+        bench = set_up(task, pool)
+        return plain(_whole(bench) if task.layer is None else _row(bench))
 
 
 def _row(bench: Bench) -> Row:
@@ -26,6 +28,7 @@ def _row(bench: Bench) -> Row:
     curve = growth_curve(bench, local.value) if "growth" in metrics else ((), ())
     bounds = global_bounds(bench, bench.attention) if "bounds" in metrics else None
     heads = heads_of_layer()
+    assert task.layer is not None
     return Row(
         input=task.input,
         layer=task.layer,
@@ -41,8 +44,38 @@ def _row(bench: Bench) -> Row:
         shares=shares,
         lengths=curve[0],
         constants=curve[1],
+        **_attacked(bench, certified="certify" in metrics),
         warnings=tuple(bench.warnings),
     )
+
+
+def _whole(bench: Bench) -> Whole:
+    task = bench.task
+    local, shares = local_constant(bench, upper=False)
+    return Whole(
+        input=task.input,
+        tokens=len(task.window.tokens),
+        atoms=int(np.sum(np.asarray(bench.mu.atoms.present))),
+        radius=bench.radius,
+        local=local,
+        worst_tokens=worst_tokens(task, shares),
+        shares=shares,
+        **_attacked(bench, certified=False),
+        warnings=tuple(bench.warnings),
+    )
+
+
+def _attacked(bench: Bench, *, certified: bool) -> dict[str, Any]:
+    """The fields of a row that attacks and certificates fill."""
+    attacked = "attack" in bench.task.settings.metrics
+    if not (attacked or certified):
+        return {"peeling": None, "radii": ()}
+    from .attacked import peeling, radius_points  # a plain audit does not wait for their modules
+
+    return {
+        "peeling": peeling(bench) if attacked else None,
+        "radii": radius_points(bench, attacked=attacked, certified=certified),
+    }
 
 
 def _extreme(choose: Callable, values: list[float | None]) -> float | None:

@@ -1,7 +1,8 @@
 """Verdicts: thresholds such as `local.max>50` and comparisons with an earlier audit.
 
-An expression is METRIC[LAYER][HEAD].STATISTIC OPERATOR NUMBER; it names what must *not* hold. It is
-parsed, never evaluated as code. A value that is missing never passes.
+An expression is METRIC@AT[LAYER][HEAD].STATISTIC OPERATOR NUMBER; it names what must *not* hold. It
+is parsed, never evaluated as code. A value that is missing never passes, nor does an attack whose
+search stalled. AT is a fraction of a token's mass or a radius; without it all of them count.
 """
 
 import dataclasses
@@ -12,11 +13,21 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from .record import Audit, Check, Growth, LayerSummary, Row
+from .record import (
+    Audit,
+    Check,
+    Growth,
+    LayerSummary,
+    PeelPoint,
+    RadiusPoint,
+    Row,
+    Whole,
+)
 
 
 _GRAMMAR = re.compile(
     r"""\s*(?P<metric>[a-z_]+)
+        (?:@(?P<at>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?))?
         (?:\[(?P<layer>\d{1,6})\])?(?:\[(?P<head>\d{1,6})\])?
         (?:\.(?P<statistic>[a-z]+))?
         \s*(?P<operator>>=|<=|>|<)
@@ -37,7 +48,10 @@ _LAYER_METRICS: dict[str, Callable[[LayerSummary], float | None]] = {
     "sink": lambda layer: layer.sink,
     "share": lambda layer: layer.worst_tokens[0].share if layer.worst_tokens else None,
 }
-METRIC_NAMES = (*_LAYER_METRICS, "heads", "growth")
+_PEELS = ("peel", "whole_peel")
+_RADII = ("shift", "certificate", "gap", "whole_shift")
+_WHOLE = ("whole", "whole_peel", "whole_shift")
+METRIC_NAMES = (*_LAYER_METRICS, "heads", "growth", *_PEELS[:1], *_RADII[:3], *_WHOLE)
 
 
 class ThresholdError(ValueError):
@@ -52,6 +66,7 @@ class Threshold:
     metric: str
     layer: int | None
     head: int | None
+    at: float | None
     statistic: str
     operator: str
     limit: float
@@ -66,8 +81,8 @@ def parse(expression: str) -> Threshold:
     match = _GRAMMAR.fullmatch(expression)
     if match is None:
         raise ThresholdError(
-            f"a threshold looks like 'local.max>50', 'heads[3][5]>20' or 'growth[0]>0.5'; "
-            f"got {expression!r}."
+            "a threshold looks like 'local.max>50', 'heads[3][5]>20', 'growth[0]>0.5' or "
+            f"'peel@0.01[3]>500'; got {expression!r}."
         )
     part = match.groupdict()
     statistic, limit = part["statistic"] or "max", float(part["limit"])
@@ -80,11 +95,18 @@ def parse(expression: str) -> Threshold:
         raise ThresholdError(f"the limit of {expression!r} must be finite.")
     if part["head"] is not None and part["metric"] != "heads":
         raise ThresholdError(f"only `heads` takes a second index; got {expression!r}.")
+    if part["at"] is not None and part["metric"] not in (*_PEELS, *_RADII):
+        raise ThresholdError(
+            f"only {', '.join((*_PEELS, *_RADII))} take @FRACTION or @RADIUS; got {expression!r}."
+        )
+    if part["layer"] is not None and part["metric"] in _WHOLE:
+        raise ThresholdError(f"{part['metric']!r} is of all layers together; got {expression!r}.")
     return Threshold(
         expression=expression.strip(),
         metric=part["metric"],
         layer=None if part["layer"] is None else int(part["layer"]),
         head=None if part["head"] is None else int(part["head"]),
+        at=None if part["at"] is None else float(part["at"]),
         statistic=statistic,
         operator=part["operator"],
         limit=limit,
@@ -125,18 +147,21 @@ def check(threshold: Threshold, audit: Audit) -> Check:
     return Check(threshold.expression, value, threshold.limit, not violated)
 
 
-def is_culprit(check: Check, layer: LayerSummary) -> bool:
-    """Whether a check that failed is about this layer, or failed because of it."""
+def is_culprit(check: Check, layer: LayerSummary, rows: Sequence[Row] = ()) -> bool:
+    """Whether a check that failed is about this layer, or failed because of it (`rows` of it)."""
     if f"[{layer.layer}]" in check.expression:
         return True
     try:
         threshold = parse(check.expression)
     except ThresholdError:
         return False  # a comparison with a baseline, which names its layer
-    value = _LAYER_METRICS.get(threshold.metric, lambda _: None)(layer)
-    if value is None or threshold.layer is not None:
+    if threshold.layer is not None or threshold.metric in _WHOLE:
         return False
-    return _OPERATORS[threshold.operator](value, threshold.limit)
+    measure = _LAYER_METRICS.get(threshold.metric, lambda _: None)
+    own = [row for row in rows if row.layer == layer.layer]
+    values = [measure(layer), *_attacked(threshold, own)]
+    violates = _OPERATORS[threshold.operator]
+    return any(value is not None and violates(value, threshold.limit) for value in values)
 
 
 def regressions(audit: Audit, baseline: Audit, allowed: float) -> tuple[Check, ...]:
@@ -171,6 +196,11 @@ def _values(threshold: Threshold, audit: Audit) -> list[float | None]:
     def chosen(record: LayerSummary | Growth | Row) -> bool:
         return threshold.layer is None or record.layer == threshold.layer
 
+    if threshold.metric == "whole":
+        return [row.local.value for row in audit.whole]
+    if threshold.metric in (*_PEELS, *_RADII):
+        whole = threshold.metric in _WHOLE
+        return _attacked(threshold, audit.whole if whole else list(filter(chosen, audit.rows)))
     if threshold.metric == "growth":
         return [growth.exponent for growth in audit.growth if chosen(growth)]
     if threshold.metric == "heads":
@@ -182,3 +212,52 @@ def _values(threshold: Threshold, audit: Audit) -> list[float | None]:
             if threshold.head is None or head.head == threshold.head
         ]
     return [_LAYER_METRICS[threshold.metric](layer) for layer in audit.layers if chosen(layer)]
+
+
+def _attacked(threshold: Threshold, rows: Sequence[Row | Whole]) -> list[float | None]:
+    """What attacks and certificates say in some rows; empty for other metrics.
+
+    A row in which a fraction or a radius is missing counts as one missing value.
+    """
+
+    def here(at: float) -> bool:
+        return threshold.at is None or math.isclose(at, threshold.at, rel_tol=1e-9)
+
+    each: list[list[float | None]] = []
+    if threshold.metric in _PEELS:
+        each = [[_peeled(p) for p in _points(row) if here(p.fraction)] for row in rows]
+    elif threshold.metric in _RADII:
+        value = _AT_RADIUS[threshold.metric.removeprefix("whole_")]
+        each = [[value(p) for p in row.radii if here(p.radius)] for row in rows]
+    return [number for found in each for number in found or [None]]
+
+
+def _points(row: Row | Whole) -> tuple[PeelPoint, ...]:
+    return () if row.peeling is None else row.peeling.points
+
+
+def _peeled(point: PeelPoint) -> float | None:
+    return None if point.stalled else point.ratio
+
+
+def _shifted(point: RadiusPoint) -> float | None:
+    return None if point.stalled else point.attack
+
+
+def certified(point: RadiusPoint) -> float | None:
+    """The certificate of a radius as a number; None where none is finite."""
+    log10 = None if point.certificate is None else point.certificate.log10
+    return None if log10 is None or log10 > 300 else 10**log10
+
+
+def gap(point: RadiusPoint) -> float | None:
+    """How many times the certificate exceeds the attack; None where one is missing."""
+    above, below = certified(point), point.attack
+    return None if above is None or not below else above / below
+
+
+_AT_RADIUS: dict[str, Callable[[RadiusPoint], float | None]] = {
+    "shift": _shifted,
+    "certificate": certified,
+    "gap": gap,
+}

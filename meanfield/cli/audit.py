@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from .attacking import Domain, Fractions, Radii, Steps, attack_settings
 from .described import Arch, Fields, HeadCount, architecture, heads_or_count
 from .exits import Exit, UsageError, guarded
 
@@ -60,8 +61,29 @@ def audit(
         ),
     ] = None,
     metrics: Annotated[
-        str, typer.Option(help="Which of local, heads, entropy, bounds, growth.")
+        str,
+        typer.Option(
+            help="Which of local, heads, entropy, bounds, growth; attack, certify and whole too."
+        ),
     ] = "local,heads,entropy,bounds,growth",
+    attack: Annotated[
+        bool,
+        typer.Option(
+            "--attack",
+            help="Search attacks: peel mass off the worst token, move tokens within a radius.",
+        ),
+    ] = False,
+    certify: Annotated[
+        bool, typer.Option("--certify", help="Prove a constant for each radius around the input.")
+    ] = False,
+    whole: Annotated[
+        bool,
+        typer.Option("--whole", help="All blocks of the model as one map, beside the layers."),
+    ] = False,
+    fractions: Fractions = None,
+    radii: Radii = None,
+    domain: Domain = None,
+    attack_steps: Steps = None,
     max_tokens: Annotated[int, typer.Option(help="Longest window of text.")] = 256,
     overflow: Annotated[
         str | None,
@@ -112,10 +134,13 @@ def audit(
     formats, to_stdout = outputs.parse_formats(format), out == "-"
     _check(formats, to_stdout=to_stdout, resume=resume)
     given = bool(text or tokens or images)
+    attacked = attack or "attack" in metrics
+    certified = certify or "certify" in metrics
     heads, head_count = heads_or_count(heads, arch, head_count)
     told = architecture(arch, head_count, fields)
     settings = _settings(
-        metrics=metrics,
+        metrics=",".join([metrics, *_asked(attack=attack, certify=certify, whole=whole)]),
+        **attack_settings(fractions, radii, domain, attack_steps, attacked, certified),
         max_tokens=max_tokens,
         overflow=overflow or ("truncate" if given else "window"),
         windows=windows or (None if given else _SAMPLE_WINDOWS),
@@ -145,6 +170,10 @@ def audit(
     raise typer.Exit(_code(result))
 
 
+def _asked(**flags: bool) -> list[str]:
+    return [name for name, wanted in flags.items() if wanted]
+
+
 def _code(result) -> Exit:
     if not result.complete:
         return Exit.INCOMPLETE
@@ -168,7 +197,7 @@ def _settings(
 
     try:
         return AuditSettings(
-            metrics=tuple(part.strip() for part in metrics.split(",")),
+            metrics=tuple(dict.fromkeys(part.strip() for part in metrics.split(","))),
             layers=parse_numbers("--layers", layers),
             heads=parse_numbers("--heads", heads),
             memory_limit=None if memory_limit is None else parse_memory(memory_limit),

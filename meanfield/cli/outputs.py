@@ -17,6 +17,8 @@ _FILES = {
     "png": "audit.png",
     "card": "model-card.md",
 }
+# beside heads.csv, where attacks or certificates were asked for
+_ATTACKS = "attacks.csv"
 FORMATS = tuple(_FILES)
 
 
@@ -68,6 +70,9 @@ def write_all(audit: Audit, out: Path, formats: tuple[str, ...]) -> list[str]:
     for name in formats:
         write_atomically(out / _FILES[name], render(audit, name))
         written.append(str(out / _FILES[name]))
+    if "csv" in formats and (lines := _attacks(audit)) is not None:
+        write_atomically(out / _ATTACKS, lines)
+        written.append(str(out / _ATTACKS))
     return written
 
 
@@ -105,6 +110,12 @@ def _csv(audit: Audit) -> str:
     from meanfield.report.text import heads_csv
 
     return heads_csv(audit)
+
+
+def _attacks(audit: Audit) -> str | None:
+    from meanfield.report.attacks import attacks_csv
+
+    return attacks_csv(audit)
 
 
 def _card(audit: Audit) -> str:

@@ -13,6 +13,7 @@ from .exits import UsageError, guarded
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Tracebacks.")]
 _COMPARED = (
     *("layer", "A local", "B local", "B / A"),
+    *("A peel", "B peel", "A certified", "B certified"),
     *("A growth", "B growth", "A token", "B token"),
 )
 _WRITERS = {".html": "html", ".md": "md", ".csv": "csv", ".png": "png", ".json": "json"}
@@ -56,24 +57,44 @@ def _differences(one, two) -> list[str]:
 
 
 def _rows(one, two) -> list[list[str]]:
-    from meanfield.report.numbers import number
-    from meanfield.report.table import exponent, worst_token
+    """One line per layer that both have, and one for all blocks where both measured them."""
+    from meanfield.audits.summary import worst_whole
+    from meanfield.report.table import exponent
 
     right = {layer.layer: layer for layer in two.layers}
     growth = [{record.layer: record for record in audit.growth} for audit in (one, two)]
     rows = []
-    for layer in one.layers:
-        other = right.get(layer.layer)
-        if other is None:
-            continue
-        x, y = layer.local.value, other.local.value
-        ratio = f"{y / x:.2f}" if x and y is not None else "–"
-        rows.append([
-            str(layer.layer), number(x), number(y), ratio,
-            exponent(growth[0].get(layer.layer)), exponent(growth[1].get(layer.layer)),
-            worst_token(layer), worst_token(other),
-        ])  # fmt: skip
+    for layer in (layer for layer in one.layers if layer.layer in right):
+        other = right[layer.layer]
+        exponents = [exponent(found.get(layer.layer)) for found in growth]
+        rows.append(_row(str(layer.layer), layer, other, exponents, _told(one, two)))
+    whole = [worst_whole(audit.whole) for audit in (one, two)]
+    if whole[0] is not None and whole[1] is not None:
+        rows.append(_row("all", whole[0], whole[1], ["", ""], _told(one, two)))
     return rows
+
+
+def _told(one, two) -> tuple[float | None, float | None]:
+    """The fraction and the radius that both audits have; None where they have none in common."""
+    from meanfield.report.table import told_fraction, told_radius
+
+    found = [{tell(audit) for audit in (one, two)} for tell in (told_fraction, told_radius)]
+    fraction, radius = (values.pop() if len(values) == 1 else None for values in found)
+    return fraction, radius
+
+
+def _row(name: str, layer, other, exponents: list[str], told) -> list[str]:
+    from meanfield.report.numbers import number
+    from meanfield.report.table import certified_at, peel_at, worst_token
+
+    x, y = layer.local.value, other.local.value
+    fraction, radius = told
+    both = (layer, other)
+    peels = [peel_at(each.peeling, fraction) if fraction is not None else "" for each in both]
+    proofs = [certified_at(each.radii, radius) if radius is not None else "" for each in both]
+    ratio = f"{y / x:.2f}" if x and y is not None else "–"
+    tokens = [worst_token(layer), worst_token(other)]
+    return [name, number(x), number(y), ratio, *peels, *proofs, *exponents, *tokens]
 
 
 @guarded

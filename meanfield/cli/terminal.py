@@ -14,7 +14,7 @@ from meanfield.report.table import (
     layer_table,
     verdict,
 )
-from meanfield.report.text import bounds_line
+from meanfield.report.text import attack_line, bounds_line
 
 
 # Where there is no terminal (a pipe, a log) lines are not wrapped.
@@ -53,6 +53,8 @@ def show(audit: Audit, *, color: bool = True, written: Sequence[str] = ()) -> No
     out.print()
     out.print(Text(headline(audit)))
     out.print(Text("upper: proved at the same point; " + bounds_line(audit), style="dim"))
+    if (found := attack_line(audit)) is not None:
+        out.print(Text(found, style="dim"))
     for warning in audit.warnings[:6]:
         where, message = visible(warning.where), visible(warning.message)
         out.print(Text(f"! {where}: {message}", style="yellow"))

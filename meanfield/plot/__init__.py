@@ -9,17 +9,26 @@ from typing import TYPE_CHECKING, Any
 
 
 if TYPE_CHECKING:
+    from .attacks import peeling as peeling, radii as radii
     from .audit import (
         growth as growth,
         heads as heads,
         layers as layers,
         worst_tokens as worst_tokens,
     )
+    from .matching import (
+        coupling_by_label as coupling_by_label,
+        joint_embedding as joint_embedding,
+        starts as starts,
+        transform as transform,
+    )
     from .overview import overview_png as overview_png
     from .transport import coupling as coupling, coupling_matrix as coupling_matrix
 
 _HOMES = {
+    "attacks": ("peeling", "radii"),
     "audit": ("growth", "heads", "layers", "worst_tokens"),
+    "matching": ("coupling_by_label", "joint_embedding", "starts", "transform"),
     "overview": ("overview_png",),
     "transport": ("coupling", "coupling_matrix"),
 }

@@ -1,11 +1,10 @@
 """Figures of an audit: layers, heads, growth, worst tokens. Axes in, axes out."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from meanfield.audits.record import Audit, Row
 
-from .axes import label_axes, new_axes
+from .axes import label_axes, new_axes, plain_ticks
 from .labels import safe_label
 from .palette import ACCENT, INK, heat, layer_colors
 
@@ -79,7 +78,7 @@ def growth(audit: Audit, ax: "Axes | None" = None) -> "Axes":
     ax.set_xscale("log", base=2)
     ax.set_yscale("log")
     ax.set_xticks(lengths, [str(n) for n in lengths])
-    _plain_ticks(ax)
+    plain_ticks(ax)
     label_axes(ax, "tokens", "local Lipschitz constant")
     if lengths:
         ax.legend(title="layer", frameon=False, fontsize="small", title_fontsize="small")
@@ -114,13 +113,3 @@ def worst_tokens(audit: Audit, ax: "Axes | None" = None) -> "Axes":
 
 def _worst_row(audit: Audit, layer: int, source: int) -> Row:
     return next(row for row in audit.rows if (row.layer, row.input) == (layer, source))
-
-
-def _plain_ticks(ax: Any) -> None:
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
-    steps: Sequence[float] = (1, 2, 5)
-    ax.yaxis.set_major_locator(LogLocator(base=10, subs=steps))
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    ax.yaxis.set_minor_formatter(NullFormatter())
-    ax.xaxis.set_minor_formatter(NullFormatter())

@@ -25,3 +25,13 @@ def label_axes(ax: Any, x: str, y: str, *, grid: bool = True) -> None:
     if grid:
         ax.grid(True, color=MUTED, alpha=0.25, lw=0.6)
         ax.set_axisbelow(True)
+
+
+def plain_ticks(ax: Any) -> None:
+    """Ticks of logarithmic axes written as numbers: 1, 2, 5, 10, ..."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    ax.yaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.yaxis.set_minor_formatter(NullFormatter())
+    ax.xaxis.set_minor_formatter(NullFormatter())

@@ -4,6 +4,7 @@ Every token, file name and tensor name is untrusted: it is made visible first (`
 then escaped for the writer at hand.
 """
 
+from .attacks import attacks_csv as attacks_csv
 from .escape import visible as visible
 from .page import html as html
 from .text import heads_csv as heads_csv, markdown as markdown, model_card as model_card

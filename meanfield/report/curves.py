@@ -1,69 +1,17 @@
-"""The growth figure of the page as inline SVG: one line per layer on doubly logarithmic axes."""
+"""The figures of the page: one line per layer against tokens, fractions of mass, and radii."""
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from meanfield.audits.record import Growth
+from meanfield.audits.record import Audit, Growth, LayerSummary, Peeling, RadiusPoint, Whole
+from meanfield.audits.summary import worst_whole
+from meanfield.audits.thresholds import certified
 from meanfield.plot.palette import layer_colors
 
-
-# ever finer divisions of a decade
-_STEPS = ((1,), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7), tuple(n / 10 for n in range(10, 100)))
-WIDTH, HEIGHT = 720, 380
-LEFT, RIGHT, TOP, BOTTOM = 56, 74, 14, 44
+from .drawing import Axes, Curve, Figure, axes_around, spread
 
 
-@dataclass(frozen=True)
-class Curve:
-    """A polyline in the coordinates of the figure, with a label at its right end."""
-
-    label: str
-    color: str
-    path: str
-    dots: tuple[tuple[float, float, str], ...]
-    end: tuple[float, float]
-
-
-@dataclass(frozen=True)
-class Tick:
-    """A grid line and its label."""
-
-    place: float
-    label: str
-
-
-@dataclass(frozen=True)
-class Figure:
-    """Everything the template draws."""
-
-    curves: tuple[Curve, ...]
-    guides: tuple[Curve, ...]
-    x_ticks: tuple[Tick, ...]
-    y_ticks: tuple[Tick, ...]
-    marks: tuple[tuple[float, float, str], ...]
-    width: int = WIDTH
-    height: int = HEIGHT
-    left: int = LEFT
-    right: int = WIDTH - RIGHT
-    top: int = TOP
-    bottom: int = HEIGHT - BOTTOM
-
-
-@dataclass(frozen=True)
-class _Axes:
-    low_n: int
-    high_n: int
-    low: float
-    high: float
-
-    def x(self, n: float | int) -> float:
-        t = math.log(n / self.low_n) / math.log(self.high_n / self.low_n)
-        return round(LEFT + t * (WIDTH - LEFT - RIGHT), 1)
-
-    def y(self, value: float) -> float:
-        t = math.log(value / self.low) / math.log(self.high / self.low)
-        return round(HEIGHT - BOTTOM - t * (HEIGHT - TOP - BOTTOM), 1)
+_INK = "currentColor"
 
 
 def growth_figure(growths: Sequence[Growth]) -> Figure | None:
@@ -72,68 +20,122 @@ def growth_figure(growths: Sequence[Growth]) -> Figure | None:
     if not drawn:
         return None
     colors = dict(zip([g.layer for g in growths], layer_colors(len(growths)), strict=True))
-    axes = _axes(drawn)
-    curves = _spread([_curve(axes, growth, colors[growth.layer]) for growth in drawn])
+    lengths = sorted({n for growth in drawn for n in growth.lengths})
+    axes = axes_around(lengths, [v for g in drawn for v in g.constants])
     return Figure(
-        curves=curves,
+        curves=spread([_curve(axes, growth, colors[growth.layer]) for growth in drawn]),
         guides=tuple(_guide(axes, drawn, power) for power in (0.25, 0.5)),
-        x_ticks=tuple(Tick(axes.x(n), str(n)) for n in _lengths(drawn)),
-        y_ticks=tuple(Tick(axes.y(v), f"{v:.3g}") for v in _nice(axes.low, axes.high)),
+        x_ticks=axes.x_ticks(lengths),
+        y_ticks=axes.y_ticks,
         marks=tuple(_mark(axes, growth, jump) for growth in drawn for jump in growth.jumps),
+        x_name="tokens n",
+        y_name="local constant",
+        title="Local constant of each layer against the number of tokens",
     )
 
 
-def _axes(growths: Sequence[Growth]) -> _Axes:
-    lengths, values = _lengths(growths), [v for g in growths for v in g.constants]
-    return _Axes(lengths[0], lengths[-1], min(values) / 1.25, max(values) * 1.25)
-
-
-def _lengths(growths: Sequence[Growth]) -> list[int]:
-    return sorted({n for growth in growths for n in growth.lengths})
-
-
-def _curve(axes: _Axes, growth: Growth, color: str) -> Curve:
+def _curve(axes: Axes, growth: Growth, color: str) -> Curve:
     points = list(zip(growth.lengths, growth.constants, strict=True))
-    dots = tuple(
-        (axes.x(n), axes.y(v), f"layer {growth.layer}, n = {n}: {v:.3g}") for n, v in points
-    )
-    path = " ".join(f"{x},{y}" for x, y, _ in dots)
+    notes = [f"layer {growth.layer}, n = {n}: {v:.3g}" for n, v in points]
     slope = "" if growth.exponent is None else f" · {growth.exponent:.2f}"
-    return Curve(f"{growth.layer}{slope}", color, path, dots, dots[-1][:2])
+    return axes.curve(points, f"{growth.layer}{slope}", color, notes)
 
 
-def _spread(curves: Sequence[Curve], gap: float = 13.0) -> tuple[Curve, ...]:
-    """Labels moved apart so that none hides another."""
-    placed, last = [], -math.inf
-    for curve in sorted(curves, key=lambda curve: curve.end[1]):
-        last = max(curve.end[1], last + gap)
-        placed.append(Curve(curve.label, curve.color, curve.path, curve.dots, (curve.end[0], last)))
-    return tuple(placed)
-
-
-def _guide(axes: _Axes, growths: Sequence[Growth], power: float) -> Curve:
+def _guide(axes: Axes, growths: Sequence[Growth], power: float) -> Curve:
     """A line of slope `power` from the geometric middle of the left ends, cut to the frame."""
     starts = [math.log(growth.constants[0]) for growth in growths]
     base = math.exp(sum(starts) / len(starts))
-    reach = min(axes.high_n, axes.low_n * (axes.high / base) ** (1 / power))
-    left = axes.x(axes.low_n), axes.y(base)
-    right = axes.x(reach), axes.y(base * (reach / axes.low_n) ** power)
+    reach = min(axes.most, axes.least * (axes.high / base) ** (1 / power))
+    left = axes.x(axes.least), axes.y(base)
+    right = axes.x(reach), axes.y(base * (reach / axes.least) ** power)
     path = f"{left[0]},{left[1]} {right[0]},{right[1]}"
     # the label below the line, away from its end, where those of the layers are
     x, y = (round(0.35 * start + 0.65 * stop, 1) for start, stop in zip(left, right, strict=True))
     return Curve("n^¼" if power == 0.25 else "n^½", "", path, (), (x, y))
 
 
-def _mark(axes: _Axes, growth: Growth, jump) -> tuple[float, float, str]:
+def _mark(axes: Axes, growth: Growth, jump) -> tuple[float, float, str]:
     value = growth.constants[growth.lengths.index(jump.after)]
     return axes.x(jump.after), axes.y(value), f"layer {growth.layer} jumps ×{jump.factor:.1f}"
 
 
-def _nice(low: float, high: float) -> list[float]:
-    """Round values between two others: at least three of them, and no more than are needed."""
-    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    for steps in _STEPS:
-        found = [s * 10.0**e for e in decades for s in steps if low <= s * 10.0**e <= high]
-        if len(found) >= 3:
-            return found
-    return [round(low, 12), round(high, 12)]
+def peeling_figure(audit: Audit) -> Figure | None:
+    """What each layer does to a fraction of its worst token's mass; None without attacks."""
+    drawn = [
+        (name, color, points)
+        for name, color, measured in _measured(audit)
+        if (points := _ratios(measured.peeling))
+    ]
+    if not drawn:
+        return None
+    fractions = sorted({x for _, _, points in drawn for x, _ in points})
+    axes = axes_around(fractions, [y for _, _, points in drawn for _, y in points])
+    curves = [
+        axes.curve(points, name, color, [f"{name}, fraction {x:g}: {y:.3g}" for x, y in points])
+        for name, color, points in drawn
+    ]
+    return Figure(
+        curves=spread(curves),
+        guides=(),
+        x_ticks=axes.x_ticks(fractions),
+        y_ticks=axes.y_ticks,
+        marks=(),
+        x_name="fraction of the token's mass",
+        y_name="ratio of distances",
+        title="Ratio of distances after and before, against the fraction of mass that is peeled",
+    )
+
+
+def radius_figure(audit: Audit) -> Figure | None:
+    """Attack and certificate of each layer against the radius; None where neither was asked."""
+    drawn = [
+        (name, color, points, above)
+        for name, color, measured in _measured(audit)
+        for points, above in _sides(measured.radii)
+        if points
+    ]
+    if not drawn:
+        return None
+    radii = sorted({x for _, _, points, _ in drawn for x, _ in points})
+    axes = axes_around(radii, [y for _, _, points, _ in drawn for _, y in points])
+    curves = [
+        axes.curve(points, name, color, _notes(name, points, above), dashed=above)
+        for name, color, points, above in drawn
+    ]
+    return Figure(
+        curves=spread(curves),
+        guides=(),
+        x_ticks=axes.x_ticks(radii),
+        y_ticks=axes.y_ticks,
+        marks=(),
+        x_name="radius: how far any token may move",
+        y_name="ratio of distances",
+        title="Attacks (solid) and certificates (dashed) of each layer against the radius",
+    )
+
+
+def _measured(audit: Audit) -> list[tuple[str, str, LayerSummary | Whole]]:
+    """The name and the colour of each layer, and of all blocks together."""
+    colors = layer_colors(len(audit.layers))
+    found: list[tuple[str, str, LayerSummary | Whole]] = [
+        (str(layer.layer), color, layer) for layer, color in zip(audit.layers, colors, strict=True)
+    ]
+    whole = worst_whole(audit.whole)
+    return [*found, *([("all", _INK, whole)] if whole is not None else [])]
+
+
+def _ratios(peeling: Peeling | None) -> list[tuple[float, float]]:
+    points = () if peeling is None else peeling.points
+    return sorted((p.fraction, p.ratio) for p in points if p.ratio and not p.stalled)
+
+
+def _sides(radii: Sequence[RadiusPoint]) -> list[tuple[list[tuple[float, float]], bool]]:
+    """The attacks, and then the certificates, of some radii."""
+    below = [(p.radius, p.attack) for p in radii if p.attack and not p.stalled]
+    above = [(p.radius, value) for p in radii if (value := certified(p))]
+    return [(sorted(below), False), (sorted(above), True)]
+
+
+def _notes(name: str, points: Sequence[tuple[float, float]], above: bool) -> list[str]:
+    kind = "certificate" if above else "attack"
+    return [f"{name}, radius {x:g}, {kind}: {y:.3g}" for x, y in points]

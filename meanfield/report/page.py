@@ -9,6 +9,7 @@ from meanfield.audits.document import write_atomically
 from meanfield.audits.record import Audit, Growth, Head, LayerSummary, Row
 from meanfield.plot.palette import heat, ink_on, layer_colors
 
+from .attacks import attack_content
 from .curves import growth_figure
 from .escape import shorten, visible
 from .numbers import interval, number, percent, power
@@ -92,6 +93,7 @@ def _content(audit: Audit) -> dict:
         command=_command(audit),
         chosen=chosen_heads(audit),
         assumed=assumptions(audit),
+        attacks=attack_content(audit),
         kinds={source.kind for source in audit.inputs},
     )
 

@@ -5,9 +5,19 @@ import io
 
 from meanfield.audits.record import Audit, Head, Row
 
+from .attacks import PEELING_NOTE, RADIUS_NOTE, peeling_table, radius_table
 from .escape import cell, markdown as escaped
 from .numbers import MISSING, number, power
-from .table import assumptions, chosen_heads, headline, layer_rows, layer_table, verdict
+from .table import (
+    assumptions,
+    chosen_heads,
+    headline,
+    layer_rows,
+    layer_table,
+    told_fraction,
+    told_radius,
+    verdict,
+)
 
 
 _CSV_HEADER = (
@@ -48,6 +58,7 @@ def markdown(audit: Audit) -> str:
         "tokens), `upper` a proved bound at the same point. Neither bounds other inputs.",
         "",
         *_checks(audit),
+        *_attacks(audit),
         *_warnings(audit),
         "## What was audited",
         "",
@@ -111,6 +122,18 @@ def _checks(audit: Audit) -> list[str]:
     return ["## Checks", "", *_table(("must not hold", "value", "limit", "verdict"), rows), ""]
 
 
+def _attacks(audit: Audit) -> list[str]:
+    """The tables of attacks and certificates, what they mean, and nothing where none was asked."""
+    lines = []
+    if (table := peeling_table(audit)) is not None:
+        lines += ["## Attacks: a fraction of a token's mass is sent far", ""]
+        lines += [*_table(table.header, table.rows), "", PEELING_NOTE, ""]
+    if (table := radius_table(audit)) is not None:
+        lines += ["## Attacks and certificates within a radius", ""]
+        lines += [*_table(table.header, table.rows), "", RADIUS_NOTE, ""]
+    return lines
+
+
 def _warnings(audit: Audit) -> list[str]:
     if not audit.warnings:
         return []
@@ -150,6 +173,18 @@ def bounds_line(audit: Audit) -> str:
     tokens = [b.tokens.log10 for b in found if b.tokens.log10 is not None]
     field = [b.mean_field.log10 for b in found if b.mean_field.log10 is not None]
     return f"global bounds on the ball: n tokens {_span(tokens)}, any measure {_span(field)}"
+
+
+def attack_line(audit: Audit) -> str | None:
+    """What the columns of attacks and certificates mean; None without them."""
+    fraction, radius, parts = told_fraction(audit), told_radius(audit), []
+    if fraction is not None:
+        parts.append(f"peel {fraction:g}: that fraction of the worst token's mass sent far")
+    if radius is not None:
+        parts.append(f"shift ≤ certified {radius:g}: found and proved where no token moves farther")
+    if audit.whole:
+        parts.append("all: every block as one map")
+    return "; ".join(parts) or None
 
 
 def _span(logs: list[float]) -> str:

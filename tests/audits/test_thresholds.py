@@ -3,7 +3,7 @@
 import dataclasses
 
 import pytest
-from audit_specimen import specimen
+from audit_specimen import attacked, specimen
 
 from meanfield.audits.record import Check
 from meanfield.audits.thresholds import (
@@ -66,6 +66,12 @@ def test_expressions_mean_what_they_say(expression, value, passed):
         "local.max>5; print(1)",
         "local.max>5\nx",
         "split[0.01].max>500",
+        "local@0.1>5",
+        "peel@-1>5",
+        "peel@0.1@0.2>5",
+        "whole[0]>5",
+        "whole_peel@0.1[2]>5",
+        "peel[0][1]>5",
     ],
 )
 def test_everything_else_is_refused(expression):
@@ -108,3 +114,52 @@ def test_layers_that_break_a_threshold_are_its_culprits():
     assert found == [[2, 3], [0]]
     baseline = Check("local[2] > baseline + 0.1", 9.0, 5.0, False)
     assert [is_culprit(baseline, layer) for layer in AUDIT.layers] == [False, False, True, False]
+
+
+ATTACKED = attacked()  # the search for 0.001 stalled in layer 1; no certificate there at 0.1
+
+
+@pytest.mark.parametrize(
+    "expression, value, passed",
+    [
+        ("peel@0.01>100", 14.5 * 0.01**-0.4, True),
+        ("peel@0.01[3]>50", 14.5 * 0.01**-0.4, False),
+        ("peel@1e-2[0].min<60", 8.0 * 0.01**-0.4, False),
+        ("shift@0.001[3]>7", 7.25 * 1.001, False),
+        ("certificate@0.01[0]>20", 8.5 * 1.3, True),
+        ("gap@0.001[2]>2.5", 2 * 1.03 / 1.001, True),
+        ("whole>2", 2.125, False),
+        ("whole_shift@0.001.max>3", 2.125 * 1.001, True),
+        ("whole_peel@1>8", 8.5, False),
+    ],
+)
+def test_attacks_and_certificates_have_thresholds(expression, value, passed):
+    found = check(parse(expression), ATTACKED)
+    assert found.value == pytest.approx(value) and found.passed is passed
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "peel>1e9",  # of all fractions, one search stalled
+        "peel@0.001[1]>1e9",
+        "peel@0.5>1e9",  # not measured
+        "shift@0.1[1]>1e9",
+        "certificate@0.1[1]>1e9",
+        "gap@0.1[1]>1e9",
+        "whole_peel@0.5>1e9",
+    ],
+)
+def test_what_stalled_or_was_not_measured_never_passes(expression):
+    found = check(parse(expression), ATTACKED)
+    assert found.value is None and not found.passed
+    assert not check(parse(expression), AUDIT).passed
+
+
+def test_layers_that_break_a_threshold_of_attacks_are_its_culprits():
+    rows = ATTACKED.rows
+    (broken,) = judge(ATTACKED, ["peel@0.01>75"]).checks
+    found = [layer.layer for layer in ATTACKED.layers if is_culprit(broken, layer, rows)]
+    assert found == [2, 3]
+    (whole,) = judge(ATTACKED, ["whole>1"]).checks
+    assert not any(is_culprit(whole, layer, rows) for layer in ATTACKED.layers)

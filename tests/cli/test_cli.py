@@ -11,7 +11,7 @@ import jax
 import jsonschema
 import numpy as np
 import pytest
-from audit_specimen import specimen
+from audit_specimen import attacked, specimen
 from audit_toy import TEXT, toy
 from typer.testing import CliRunner
 
@@ -115,6 +115,34 @@ def test_json_can_go_to_stdout_and_nothing_is_written(here):
 
 
 @pytest.mark.slow
+def test_attacks_and_certificates_are_asked_for_by_flags(here):
+    asked = ["--attack", "--certify", "--fractions", "0.5,0.1", "--radii", "1e-3", "--layers", "0"]
+    steps = ["--attack-steps", "12", "--domain", "ball", "--no-color"]
+    thresholds = ["--fail-on", "peel@0.1>1e-9", "--fail-on", "gap>1e9"]
+    result = audit("--text", "a.txt", *asked, *steps, *thresholds)
+    assert result.exit_code == 1, result.output
+    assert "peel 0.1" in result.stdout and "certified 0.001" in result.stdout
+    assert "FAIL  peel@0.1>1e-9" in result.stdout and "pass  gap>1e9" in result.stdout
+    folder = here / "meanfield-audit"
+    made = json.loads((folder / "audit.json").read_text())
+    jsonschema.validate(made, schema())
+    (row,) = made["rows"]
+    assert [p["fraction"] for p in row["peeling"]["points"]] == [0.5, 0.1]
+    assert row["peeling"]["domain"] == "ball" and len(row["radii"]) == 1
+    assert len((folder / "attacks.csv").read_text().splitlines()) == 1 + 2 + 2
+
+
+def test_audits_with_attacks_are_compared(here):
+    for name, audit in (("a.json", attacked()), ("b.json", attacked(layers=3))):
+        document.write(audit, here / name)
+    document.write(specimen(), here / "plain.json")
+    both = meanfield("compare", "a.json", "b.json", "--no-color")
+    assert both.exit_code == 0 and "A peel" in both.stdout and "all" in both.stdout
+    one = meanfield("compare", "a.json", "plain.json", "--no-color")
+    assert one.exit_code == 0 and "A peel" not in one.stdout and "all" not in one.stdout
+
+
+@pytest.mark.slow
 def test_an_audit_out_of_time_is_incomplete_and_can_go_on(here):
     stopped = audit("--text", "a.txt", "--time-limit", "0s")
     assert stopped.exit_code == 4 and (here / "meanfield-audit" / "partial.jsonl").exists()
@@ -141,6 +169,13 @@ np_pickle = np.array([print], dtype=object)
         (["audit", "toy", "--layers", "9", "--text", "a.txt"], 3, "among 0..1"),
         (["audit", "toy", "--heads", "x"], 2, "--heads looks like 0,3-5"),
         (["audit", "toy", "--heads", "7", "--text", "a.txt"], 3, "`heads` must be among 0..1"),
+        (["audit", "toy", "--fractions", "0.1"], 2, "belongs to --attack"),
+        (["audit", "toy", "--radii", "0.1", "--whole"], 2, "belongs to --attack and --certify"),
+        (["audit", "toy", "--attack", "--fractions", "0.1,x"], 2, "looks like 0.1,0.01"),
+        (["audit", "toy", "--attack", "--fractions", "2"], 2, "must lie in (0, 1]"),
+        (["audit", "toy", "--certify", "--radii", "nan"], 2, "positive and finite"),
+        (["audit", "toy", "--attack", "--domain", "cube"], 2, "layernorm or ball"),
+        (["audit", "toy", "--text", "a.txt", "--whole"], 3, "needs the blocks"),
         (["audit", "toy", "--arch", "t5"], 3, "--arch) must be one of bert"),
         (["audit", "toy", "--head-count", "3"], 2, "--arch FAMILY"),
         (["inspect", "toy", "--set", "a=1"], 2, "--arch FAMILY"),

@@ -3,8 +3,9 @@
 import warnings
 
 import matplotlib
+import numpy as np
 import pytest
-from audit_specimen import HOSTILE, specimen
+from audit_specimen import HOSTILE, attacked, specimen
 
 
 matplotlib.use("agg")
@@ -15,7 +16,7 @@ from meanfield.plot.labels import safe_label
 from meanfield.plot.palette import heat, ink_on, layer_colors
 
 
-FIGURES = (plot.layers, plot.heads, plot.growth, plot.worst_tokens)
+FIGURES = (plot.layers, plot.heads, plot.growth, plot.worst_tokens, plot.peeling, plot.radii)
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def ax():
 
 
 @pytest.mark.parametrize("draw", FIGURES, ids=lambda f: f.__name__)
-@pytest.mark.parametrize("audit", [specimen(), specimen(HOSTILE), specimen(layers=1, heads=1)])
+@pytest.mark.parametrize("audit", [specimen(), specimen(HOSTILE), attacked(HOSTILE)])
 def test_axes_go_in_and_come_out_and_can_be_drawn(draw, audit, ax):
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # a missing glyph is a warning
@@ -54,6 +55,18 @@ def test_the_data_are_what_is_drawn(ax):
     assert max(line.get_ydata()) == max(specimen().growth[3].constants)
 
 
+def test_searches_that_stalled_and_bounds_that_are_infinite_are_not_drawn(ax):
+    plot.peeling(attacked(), ax)
+    sizes = {line.get_label(): len(line.get_xdata()) for line in ax.lines}
+    assert sizes == {"0": 4, "1": 3, "2": 4, "3": 4, "all": 4}
+    ax.clear()
+    plot.radii(attacked(), ax)
+    dashed = [line for line in ax.lines if line.get_linestyle() == "--"]
+    assert [len(line.get_xdata()) for line in dashed] == [3, 2, 3, 3]
+    for below, above in zip(ax.lines[::2], ax.lines[1::2], strict=False):
+        assert np.all(np.asarray(below.get_ydata()) < np.asarray(above.get_ydata()))
+
+
 def test_one_figure_is_made_where_no_axes_are_given():
     before = len(plt.get_fignums())
     plot.layers(specimen())
@@ -63,7 +76,12 @@ def test_one_figure_is_made_where_no_axes_are_given():
 
 def test_the_overview_is_a_png_and_leaves_no_figure_behind():
     before = plt.get_fignums()
-    assert plot.overview_png(specimen(HOSTILE)).startswith(b"\x89PNG")
+    sizes = []
+    for audit in (specimen(HOSTILE), attacked(HOSTILE)):
+        png = plot.overview_png(audit)
+        assert png.startswith(b"\x89PNG")
+        sizes.append(int.from_bytes(png[20:24]))
+    assert sizes == [880, 1320]  # two more figures
     assert plt.get_fignums() == before
 
 

@@ -7,7 +7,7 @@ import subprocess
 from html.parser import HTMLParser
 
 import pytest
-from audit_specimen import HOSTILE, specimen
+from audit_specimen import HOSTILE, attacked, specimen
 
 from meanfield.report import html
 
@@ -16,6 +16,8 @@ PAGES = {
     "plain": specimen(layers=6, heads=12),
     "hostile": specimen(HOSTILE),
     "one layer": specimen(layers=1, heads=1, inputs=1),
+    "attacked": attacked(layers=6, heads=12),
+    "hostile attacked": attacked(HOSTILE),
     "partial": specimen(status="partial", checks=()),
     "empty": specimen(layers=0, status="partial", checks=()),
 }
@@ -81,6 +83,23 @@ def test_the_numbers_are_on_the_page():
     seen = Seen(html(specimen()))
     assert "7.25" in seen.text and "10^120.5" in seen.text
     assert "changes past position 64" in seen.text and "not part of this run" in seen.text
+
+
+def test_attacks_and_certificates_are_on_the_page():
+    page = html(attacked())
+    seen = Seen(page)
+    for text in (
+        "A little mass, sent far",
+        "Within a radius",
+        "91.5",
+        "7.26 ≤ 14.9",
+        "attacks.csv",
+    ):
+        assert text in seen.text
+    assert "50.5?" not in seen.text and "166?" in seen.text  # a search that stalled is marked
+    assert "7.98 ≤ 58.0*" in seen.text  # tokens that come near each other
+    assert page.count("<svg") == 3 and "not part of this run" not in seen.text
+    assert 'polyline class="curve dashed"' in page
 
 
 def test_a_page_is_written_whole(tmp_path):

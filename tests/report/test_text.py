@@ -6,15 +6,17 @@ import io
 import re
 
 import pytest
-from audit_specimen import HOSTILE, specimen
+from audit_specimen import HOSTILE, attacked, specimen
 
-from meanfield.report import heads_csv, html, markdown, model_card
+from meanfield.audits import judge
+from meanfield.report import attacks_csv, heads_csv, html, markdown, model_card
 from meanfield.report.escape import cell, markdown as escaped, shorten
 from meanfield.report.numbers import interval, number, percent, power
-from meanfield.report.table import flags, headline, layer_rows, verdict
+from meanfield.report.table import flags, headline, layer_rows, layer_table, verdict
+from meanfield.report.text import attack_line
 
 
-AUDITS = [specimen(), *(specimen([token, "x", "y"]) for token in HOSTILE)]
+AUDITS = [specimen(), attacked(HOSTILE), *(specimen([token, "x", "y"]) for token in HOSTILE)]
 
 
 @pytest.mark.parametrize("audit", AUDITS, ids=lambda audit: ascii(audit.inputs[0].tokens[0]))
@@ -103,3 +105,41 @@ def test_columns_without_a_number_are_left_out():
     assert "entropy" in one and "Σ heads" in one
     assert "entropy" not in other and "Σ heads" not in other and "local" in other
     assert '<td class="n main">4.25</td>' in html(bare)
+
+
+def test_the_table_has_columns_of_attacks_and_a_line_of_all_blocks():
+    header, rows = layer_table(attacked())
+    assert header[-4:] == ["peel 0.01", "shift 0.001", "certified 0.001", "flag"]
+    assert rows[3][-4:-1] == ["91.5", "7.26", "14.9"]
+    assert rows[-1][0] == "all" and rows[-1][header.index("local")] == "2.12"
+    plain, lines = layer_table(specimen())
+    assert "flag" in plain and len(plain) == len(header) - 3 and len(lines) == len(rows) - 1
+
+
+def test_a_failed_check_of_all_blocks_is_flagged_on_their_line():
+    _, rows = layer_table(judge(attacked(), ["whole>1", "peel@0.01>85"]))
+    assert rows[-1][-1] == "whole>1" and rows[3][-1] == "peel@0.01>85" and not rows[2][-1]
+
+
+def test_the_csv_of_attacks_has_a_line_for_every_number():
+    audit = attacked(["=1+1", "x", "y"])
+    rows = list(csv.DictReader(io.StringIO(attacks_csv(audit))))
+    assert len(rows) == 8 * (4 + 3 + 3) + 2 * (4 + 3)
+    peel = next(row for row in rows if row["what"] == "peel")
+    assert float(peel["at"]) == 1.0 and float(peel["value"]) == 8.0 and peel["token"] == "'=1+1"
+    vacuous = [r for r in rows if r["what"] == "certificate" and not r["value"]]
+    assert {r["at"] for r in vacuous} == {"0.1"} and {r["layer"] for r in vacuous} == {"1"}
+    assert {r["note"] for r in rows if r["layer"] == "1" and r["at"] == "0.001"} >= {"stalled"}
+    assert attacks_csv(specimen()) is None
+
+
+def test_the_headline_tells_what_little_mass_does_and_what_all_blocks_do():
+    text = headline(attacked())
+    assert "1% of one token's mass" in text and "91.5 times in layer 3" in text
+    assert "All blocks together amplify a small move 2.12 times" in text
+
+
+def test_columns_are_told_about_what_was_measured():
+    line = attack_line(attacked())
+    assert "peel 0.01" in line and "0.001" in line and "every block" in line
+    assert attack_line(specimen()) is None
