@@ -14,6 +14,7 @@ from .entrywise import (
     Ridge as Ridge,
     Support as Support,
 )
+from .estimator import Matcher as Matcher
 from .gromov import GromovWasserstein as GromovWasserstein
 from .groups import ColumnGroups as ColumnGroups, RowGroups as RowGroups
 from .known import KnownPairs as KnownPairs

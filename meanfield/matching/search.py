@@ -20,6 +20,8 @@ from .task import Task, first_of, pairs_of
 
 # Transforms that differ by less than this share of their size are one optimum.
 _SAME = 0.05
+# Transforms below this share of the largest cross-moment count as zero.
+_ZERO = 1e-6
 # Measures up to this multiple of the sample are not sampled.
 _MARGIN = 1.5
 
@@ -39,7 +41,8 @@ def search(task: Task, solver: Alternation, given: np.ndarray | None, key: PRNGK
     small = _sampled(task, solver.sample, sample_key)
     at = _from_starts(small, solver, first, given, start_key)
     objective = objectives(small, at)
-    optimum = _grouped(at.transforms, objective)
+    floor = _ZERO * small.moments.size
+    optimum = _grouped(at.transforms, objective, floor)
     refined = np.full(len(objective), small is task)
     transforms, steps = at.transforms.copy(), np.full(len(objective), at.steps)
     runs: dict[int, Descent] = {}
@@ -53,7 +56,7 @@ def search(task: Task, solver: Alternation, given: np.ndarray | None, key: PRNGK
             at.steps + runs[group].steps,
         )
     best = min(runs, key=lambda group: objective[optimum == group][0])
-    optimum = _merged(optimum, transforms, refined, objective)
+    optimum = _merged(optimum, transforms, refined, objective, floor)
     starts = Starts(transforms, objective, optimum, refined, steps, _gap(objective, optimum))
     return Found(runs[best], starts, first.epsilon)
 
@@ -171,16 +174,16 @@ def _fits(task: Task, solver: Alternation, batch: int) -> bool:
     return batch * n * m * task.x.dtype.itemsize <= solver.memory
 
 
-def _grouped(transforms: np.ndarray, objective: np.ndarray) -> np.ndarray:
+def _grouped(transforms: np.ndarray, objective: np.ndarray, floor: float) -> np.ndarray:
     """Numbers of the optima, from the lowest objective up: transforms near each other share one."""
     leaders: list[int] = []
     optimum = np.zeros(len(objective), int)
     for k in np.argsort(objective, kind="stable"):
-        sizes = max(np.linalg.norm(transforms[k]), 1e-300)
+        size = max(np.linalg.norm(transforms[k]), floor)
         near = [
             group
             for group, leader in enumerate(leaders)
-            if np.linalg.norm(transforms[k] - transforms[leader]) <= _SAME * sizes
+            if np.linalg.norm(transforms[k] - transforms[leader]) <= _SAME * size
         ]
         optimum[k] = near[0] if near else len(leaders)
         if not near:
@@ -188,10 +191,10 @@ def _grouped(transforms: np.ndarray, objective: np.ndarray) -> np.ndarray:
     return optimum
 
 
-def _merged(optimum, transforms, refined, objective) -> np.ndarray:
+def _merged(optimum, transforms, refined, objective, floor) -> np.ndarray:
     """The numbers again, after optima of the sample have met on all atoms."""
     order = np.where(refined, objective, np.inf)
-    return np.where(refined, _grouped(transforms, order), optimum + len(optimum))
+    return np.where(refined, _grouped(transforms, order, floor), optimum + len(optimum))
 
 
 def _gap(objective: np.ndarray, optimum: np.ndarray) -> float:

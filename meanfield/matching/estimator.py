@@ -1,0 +1,92 @@
+"""Matching in the manner of scikit-learn: fit, transform, score."""
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import PRNGKeyArray
+
+from ..measure import Measure
+from .alternation import Alternation
+from .match import Match
+from .problem import AbstractMatchingProblem, CostRegularized
+from .scores import foscttm
+from .solve import match
+
+
+class Matcher:
+    """A map from one space to another, learnt from two unpaired samples.
+
+    Args:
+      problem: what is minimised.
+      solver: how.
+      key: for samples and random starts.
+
+    Attributes (after `fit`):
+      match_: the `Match`.
+      transform_: its transform, shape (q, p).
+      n_features_in_: p.
+    """
+
+    match_: Match
+    transform_: np.ndarray
+    n_features_in_: int
+
+    def __init__(
+        self,
+        problem: AbstractMatchingProblem = CostRegularized(),
+        solver: Alternation = Alternation(),
+        *,
+        key: PRNGKeyArray | None = None,
+    ):
+        self.problem, self.solver, self.key = problem, solver, key
+
+    def fit(
+        self, x: Any, y: Any, sample_weight: Any = None, target_weight: Any = None
+    ) -> "Matcher":
+        """Match two samples: x of shape (n, p), y of shape (m, q), rows in any order.
+
+        Raises:
+          ValueError: as `match`.
+          RuntimeError: the match collapsed or did not settle.
+        """
+        mu, nu = Measure(np.asarray(x), sample_weight), Measure(np.asarray(y), target_weight)
+        self.match_ = match(mu, nu, self.problem, self.solver, key=self.key)
+        self.transform_ = np.asarray(self.match_.transform)
+        self.n_features_in_ = mu.dim
+        return self
+
+    def transform(self, x: Any) -> np.ndarray:
+        """Points of the first space in the second, shape (k, q): `Match.map`."""
+        return np.asarray(self._fitted.map(x))
+
+    def inverse_transform(self, y: Any) -> np.ndarray:
+        """Points of the second space in the first, shape (k, p): `Match.inverse_map`."""
+        return np.asarray(self._fitted.inverse_map(y))
+
+    def fit_transform(self, x: Any, y: Any) -> np.ndarray:
+        """Match, and map the sample x."""
+        return self.fit(x, y).transform(x)
+
+    def score(self, x: Any, y: Any) -> float:
+        """One minus the mean fraction of samples closer than the true match, for paired rows: one
+        is perfect, one half is chance."""
+        return 1 - float(foscttm(self.transform(x), np.asarray(y)))
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """The settings, as scikit-learn's `clone` asks for them."""
+        return {"problem": self.problem, "solver": self.solver, "key": self.key}
+
+    def set_params(self, **params: Any) -> "Matcher":
+        """Other settings."""
+        unknown = sorted(set(params) - set(self.get_params()))
+        if unknown:
+            raise ValueError(f"`set_params` takes problem, solver and key; got {unknown[0]!r}.")
+        for name, value in params.items():
+            setattr(self, name, value)
+        return self
+
+    @property
+    def _fitted(self) -> Match:
+        if not hasattr(self, "match_"):
+            raise ValueError("This Matcher has not been fitted. Call `fit(x, y)` first.")
+        return self.match_

@@ -1,0 +1,103 @@
+"""Figures of a match: transform, coupling by label, both clouds in one space, all starts."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from meanfield.matching import Match
+
+from .axes import label_axes, new_axes
+from .palette import ACCENT, MUTED, heat, layer_colors
+
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def transform(
+    match: Match, x_names: Any = None, y_names: Any = None, ax: "Axes | None" = None
+) -> "Axes":
+    """The transform as a heat map, a column for each feature of x and a row for each of y.
+
+    Zero is white; the share of entries that are exactly zero stands below.
+    """
+    from matplotlib.colors import LinearSegmentedColormap
+
+    ax, values = new_axes(ax), np.asarray(match.transform)
+    ramp = LinearSegmentedColormap.from_list("signed", [ACCENT, "#ffffff", heat(0.8)])
+    size = np.abs(values).max(initial=0.0) or 1.0
+    image = ax.imshow(values, cmap=ramp, vmin=-size, vmax=size, aspect="auto")
+    ax.figure.colorbar(image, ax=ax, label="entry", pad=0.02)
+    label_axes(ax, f"feature of x ({np.mean(values == 0):.0%} zeros)", "feature of y", grid=False)
+    if x_names is not None:
+        ax.set_xticks(range(len(x_names)), x_names, rotation=90, fontsize="x-small")
+    if y_names is not None:
+        ax.set_yticks(range(len(y_names)), y_names, fontsize="x-small")
+    return ax
+
+
+def coupling_by_label(
+    match: Match, x_labels: Any, y_labels: Any, ax: "Axes | None" = None
+) -> "Axes":
+    """How the mass of each label of x is shared among the labels of y, in per cent.
+
+    Nothing of size n m is formed.
+    """
+    import jax.numpy as jnp
+    from matplotlib.colors import LinearSegmentedColormap
+
+    ax = new_axes(ax)
+    (rows, in_x), (cols, in_y) = (_indicators(labels) for labels in (x_labels, y_labels))
+    mass = in_x.T @ np.asarray(match.coupling.apply(jnp.asarray(in_y)))
+    shares = 100 * mass / np.maximum(mass.sum(axis=1, keepdims=True), 1e-300)
+    ramp = LinearSegmentedColormap.from_list("heat", [heat(i / 8) for i in range(9)])
+    image = ax.imshow(shares, cmap=ramp, vmin=0, vmax=100, aspect="auto")
+    ax.figure.colorbar(image, ax=ax, label="mass of the row, per cent", pad=0.02)
+    ax.set_xticks(range(len(cols)), cols)
+    ax.set_yticks(range(len(rows)), rows)
+    label_axes(ax, "label of y", "label of x", grid=False)
+    return ax
+
+
+def joint_embedding(match: Match, labels: Any = None, ax: "Axes | None" = None) -> "Axes":
+    """The atoms of nu (hollow) and the images of those of mu (full), in the plane of nu's largest
+    variance; `labels` colour the atoms of mu."""
+    ax = new_axes(ax)
+    seen_x, seen_y = np.asarray(match.mu.present), np.asarray(match.nu.present)
+    x = np.asarray(match.map(np.asarray(match.mu.points)[seen_x]))
+    y = np.asarray(match.nu.points)[seen_y]
+    centre = y.mean(axis=0)
+    plane = np.linalg.svd(y - centre, full_matrices=False)[2][:2].T
+    x, y = ((points - centre) @ plane for points in (x, y))
+    if x.shape[1] == 1:
+        x, y = (np.column_stack([points, np.zeros(len(points))]) for points in (x, y))
+    ax.scatter(*y.T, s=14, facecolors="none", edgecolors=MUTED, linewidths=0.6, label="nu")
+    if labels is None:
+        ax.scatter(*x.T, s=8, color=heat(0.8), label="images of mu")
+    else:
+        names, labels = np.unique(np.asarray(labels)), np.asarray(labels)[seen_x]
+        for name, color in zip(names, layer_colors(len(names)), strict=True):
+            ax.scatter(*x[labels == name].T, s=8, color=color, label=f"mu, {name}")
+    ax.legend(frameon=False, fontsize="small")
+    label_axes(ax, "first principal coordinate", "second principal coordinate")
+    return ax
+
+
+def starts(match: Match, ax: "Axes | None" = None) -> "Axes":
+    """The objective that each start came to, from the lowest; starts at one optimum share a
+    colour, hollow ones were not carried on to all atoms."""
+    ax, found = new_axes(ax), match.starts
+    order = np.argsort(found.objective, kind="stable")
+    optima = list(dict.fromkeys(found.optimum[order].tolist()))
+    colors = dict(zip(optima, layer_colors(len(optima)), strict=True))
+    for place, k in enumerate(order):
+        color = colors[int(found.optimum[k])]
+        face = color if found.refined[k] else "none"
+        ax.scatter(place, found.objective[k], facecolors=face, edgecolors=color)
+    label_axes(ax, "start, by objective", "objective")
+    return ax
+
+
+def _indicators(labels: Any) -> tuple[Any, np.ndarray]:
+    names, numbers = np.unique(np.asarray(labels), return_inverse=True)
+    return names, np.eye(len(names))[numbers]

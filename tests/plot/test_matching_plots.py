@@ -1,0 +1,33 @@
+"""Figures of a match, without a screen."""
+
+import numpy as np
+import pytest
+
+import meanfield as mf
+
+
+@pytest.fixture(scope="module")
+def sol():
+    rng = np.random.default_rng(0)
+    x, y = rng.gamma(1.0, size=(14, 3)), rng.gamma(1.0, size=(11, 2))
+    return mf.match(
+        mf.Measure(x), mf.Measure(y), mf.CostRegularized(mf.L1(0.1)), mf.Alternation(0.2)
+    )
+
+
+@pytest.mark.slow
+def test_the_figures_show_the_match(sol):
+    import matplotlib
+
+    matplotlib.use("Agg")
+    ax = mf.plot.transform(sol, x_names=list("abc"), y_names=list("uv"))
+    assert ax.images[0].get_array().shape == (2, 3) and "zeros" in ax.get_xlabel()
+    shares = (
+        mf.plot.coupling_by_label(sol, np.arange(14) % 3, np.arange(11) % 2).images[0].get_array()
+    )
+    assert shares.shape == (3, 2)
+    np.testing.assert_allclose(shares.sum(axis=1), 100, rtol=1e-3)
+    ax = mf.plot.joint_embedding(sol, labels=np.arange(14) % 3)
+    assert sum(len(dots.get_offsets()) for dots in ax.collections) == 14 + 11
+    ax = mf.plot.starts(sol)
+    assert len(ax.collections) == len(sol.starts.objective)
