@@ -26,6 +26,8 @@ from .theorems import lipschitz_bound
 
 
 _SHELLS = 8
+# Fewer shells do where they cost less than this part of the whole.
+_LOOSE = 2e-3
 # Up to this size of a field of moves, the Jacobian of any map is formed and factorised.
 _DENSE = 2048
 
@@ -166,12 +168,17 @@ def _settle(model: LocalModel, splitting: bool, key: PRNGKeyArray | None) -> boo
 
 
 def _bent(model: LocalModel, centre: float, size: float, p: float | int) -> float:
-    """The constant at the measure plus the integral of the bend up to the radius."""
-    whole = size * model.known(size).bend[p] if size else 0.0
-    if whole <= centre / 20 or not math.isfinite(whole):
-        return centre + whole
-    step = size / _SHELLS
-    return centre + sum(step * model.known(k * step).bend[p] for k in range(1, _SHELLS + 1))
+    """The constant at the measure plus the integral of the bend up to the radius: sums over right
+    ends of shells, of more shells until they differ little from sums over left ends."""
+    last = size * model.known(size).bend[p] if size else 0.0
+    if last <= centre / 20 or not math.isfinite(last):
+        return centre + last
+    first, shells, total = size * model.known(0.0).bend[p], 1, centre + last
+    while shells < _SHELLS and last - first > _LOOSE * shells * total:
+        shells *= 2
+        step = size / shells
+        total = centre + sum(step * model.known(k * step).bend[p] for k in range(1, shells + 1))
+    return total
 
 
 def _everywhere(

@@ -19,7 +19,7 @@ from random_maps import (
 )
 
 import meanfield as mf
-from meanfield.lipschitz import displacement_bound
+from meanfield.lipschitz import certificate, displacement_bound
 
 
 KEY = jr.key(4)
@@ -198,6 +198,17 @@ def test_a_certificate_grows_with_the_radius_and_ends_at_the_global_bound():
     assert bounds[0].theorem == "meanfield:ball-bend"
     assert bounds[-1].theorem in ("meanfield:wasserstein-p", "meanfield:sharp-exponent")
     assert bounds[2].domain.size == 1e-2 and "size=0.01" in repr(bounds[2])
+
+
+@pytest.mark.slow
+def test_few_shells_cost_less_than_a_fifth_of_a_per_cent(monkeypatch):
+    f, mu = small()
+    radii = np.geomspace(3e-4, 1e-2, 6)
+    few = np.array([mf.certify(f, mu, radius).value for radius in radii])
+    monkeypatch.setattr(certificate, "_LOOSE", 0.0)
+    all_shells = np.array([mf.certify(f, mu, radius).value for radius in radii])
+    assert np.all(few >= all_shells) and np.any(few > all_shells)
+    assert np.all(few <= all_shells * (1 + 2.1e-3))
 
 
 def test_without_splitting_the_certificate_starts_at_the_jacobian():

@@ -44,12 +44,14 @@ class AttentionModel(LocalModel):
         size = len(heads[0].q) * self.heads[0].v.shape[1]
         self.exact = len(heads) == 1 and size <= _DENSE
         self.settled: dict[float | int, float] = {}
+        self._cross = [head.cross() for head in self.heads]
         self._kept: dict[float, list[Reach]] = {}
 
     def reach(self, t: float) -> list[Reach]:
         """The sizes of all heads in the ball of radius t."""
         if t not in self._kept:
-            self._kept[t] = [reach(head, t) for head in self.heads]
+            pairs = zip(self.heads, self._cross, strict=True)
+            self._kept[t] = [reach(head, t, cross) for head, cross in pairs]
         return self._kept[t]
 
     def known(self, t: float) -> Known:

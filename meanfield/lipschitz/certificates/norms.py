@@ -60,10 +60,14 @@ def top_eigenvalue(gram: Float[Array, "k k"]) -> float:
     return float(np.linalg.norm(gram)) * (1 + 4 * gram.shape[0] * EPS)
 
 
-def lanczos_value(times: Callable[[Array], Array], size: int, steps: int = 20) -> float:
-    """An estimate of the largest eigenvalue of a positive semidefinite map, from below."""
+def lanczos_value(
+    times: Callable[[Array], Array], size: int, steps: int = 20, rtol: float = 0.0
+) -> float:
+    """An estimate of the largest eigenvalue of a positive semidefinite map, from below; the search
+    ends early where a step adds less than `rtol` of it."""
     x = np.random.default_rng(0).standard_normal(size)
     basis, diagonal, beside = [x / np.linalg.norm(x)], [], []
+    top = 0.0
     for _ in range(min(steps, size)):
         y = times(basis[-1])
         diagonal.append(float(basis[-1] @ y))
@@ -71,11 +75,17 @@ def lanczos_value(times: Callable[[Array], Array], size: int, steps: int = 20) -
         for _ in range(2):
             y = y - kept.T @ (kept @ y)
         beside.append(float(np.linalg.norm(y)))
-        if beside[-1] <= 1e-12 * max(diagonal):
+        before, top = top, _top_of(diagonal, beside)
+        if beside[-1] <= 1e-12 * max(diagonal) or top - before < rtol * top:
             break
         basis.append(y / beside[-1])
-    inner = np.diag(diagonal) + np.diag(beside[: len(diagonal) - 1], 1)
-    return float(np.linalg.eigvalsh(np.triu(inner) + np.triu(inner, 1).T)[-1])
+    return top
+
+
+def _top_of(diagonal: list[float], beside: list[float]) -> float:
+    """The largest eigenvalue of the symmetric tridiagonal matrix with these entries."""
+    inner = np.diag(diagonal) + np.diag(beside[: len(diagonal) - 1], -1)
+    return float(np.linalg.eigvalsh(inner)[-1])
 
 
 def chebyshev_level(

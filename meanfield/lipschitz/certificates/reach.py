@@ -44,13 +44,16 @@ class Reach(eqx.Module):
     spread: Float[Array, " n"]
 
 
-def reach(head: Head, t: float) -> Reach:
-    """The sizes of a head in the ball of radius t."""
+def reach(head: Head, t: float, cross: tuple[float, float, float]) -> Reach:
+    """The sizes of a head in the ball of radius t; `cross` is `head.cross()`, the
+    same for all radii."""
     n = len(head.q)
     width = n * max(head.v.shape[1], head.k.shape[1])
     rows = max(1, _BLOCK // width)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        parts = [_Rows(head, slice(i, min(i + rows, n)), t).sizes() for i in range(0, n, rows)]
+        parts = [
+            _Rows(head, slice(i, min(i + rows, n)), t, cross).sizes() for i in range(0, n, rows)
+        ]
     names = Reach.__dataclass_fields__
     return Reach(**{name: np.concatenate([p[name] for p in parts]) for name in names})
 
@@ -58,9 +61,9 @@ def reach(head: Head, t: float) -> Reach:
 class _Rows:
     """A block of query rows of a head, and the expectations over all shares they can have."""
 
-    def __init__(self, head: Head, rows: slice, t: float):
+    def __init__(self, head: Head, rows: slice, t: float, cross: tuple[float, float, float]):
         self.t, self.aligned, self.shares = t, head.aligned, head.shares[rows]
-        self.value, self.across, query = head.cross()
+        self.value, self.across, query = cross
         self.values = head.v - (self.shares @ head.v)[:, None]
         keys = head.k - (self.shares @ head.k)[:, None]
         self.keys = keys @ _root(head.query) if head.aligned else keys * query
