@@ -21,7 +21,9 @@ from meanfield.report.text import attack_line, bounds_line
 _WIDE = 180
 _NARROW = 120
 _WRAPPED = ("flag", "value")
-_DISPENSABLE = ("radius", "score range", "upper", "Σ heads", "entropy")
+_DISPENSABLE = ("radius", "score range", "upper", "Σ heads", "entropy", "shift")
+# Where attacks take its place.
+_DISPLACED = ("growth",)
 _TEXT_COLUMNS = ("worst head", "worst token", "flag", "fact", "value", "A token", "B token")
 
 
@@ -71,7 +73,9 @@ def _fitting(header: Sequence[str], rows: list[list[str]], width: int):
     """The whole table, or its main columns on a narrow terminal."""
     if width >= _NARROW:
         return header, rows
-    keep = [i for i, name in enumerate(header) if name not in _DISPENSABLE]
+    attacked = any(name.startswith(("peel", "certified")) for name in header)
+    spared = _DISPENSABLE + (_DISPLACED if attacked else ())
+    keep = [i for i, name in enumerate(header) if not name.startswith(spared)]
     return [header[i] for i in keep], [[row[i] for i in keep] for row in rows]
 
 

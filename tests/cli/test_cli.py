@@ -353,3 +353,17 @@ def test_inspect_needs_no_jax():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "gpt2" in done.stdout and "108,352" in done.stdout
+
+
+def test_a_narrow_terminal_shows_what_matters_most():
+    from meanfield.cli.terminal import _fitting
+    from meanfield.report.table import layer_table
+
+    plain, _ = _fitting(*layer_table(specimen()), 100)
+    header, rows = _fitting(*layer_table(attacked()), 100)
+    assert "growth n^α" in plain and "upper" not in plain
+    assert {"local", "peel 0.01", "certified 0.001", "flag"} < set(header)
+    assert "growth n^α" not in header and {len(row) for row in rows} == {len(header)}
+    assert (
+        sum(len(max(cells, key=len)) + 3 for cells in zip(header[:-1], *rows, strict=False)) < 100
+    )
