@@ -103,21 +103,21 @@ def streamed(problem: Entropic, f: Float[Array, " n"], g: Float[Array, " m"], st
     """Iterations by blocks of rows, in O(n + m) memory."""
     pairs, epsilon, (a, b) = problem.pairs, problem.epsilon, problem.weights
     x, y = problem.points
-    log_a, log_b = log_shares(a), log_shares(b)
+    log_b = log_shares(b)
 
     def once(g: Float[Array, " m"], values: Float[Array, "m k"]):
-        def of_rows(block, shared, log_a):
+        def of_rows(block, shared, a):
             height, epsilon, values = shared
             exponents = block.exponents(height, epsilon)
             top = jnp.max(exponents, axis=1)
             kernel = jnp.exp(exponents - top[:, None])
             sums = jnp.sum(kernel, axis=1)
             f = problem.sides[0].proximal(-epsilon * (top + jnp.log(sums)), epsilon)
-            left = jnp.exp(log_a + top + f / epsilon)
+            left = a * jnp.exp(top + f / epsilon)  # filling rows have no mass
             images = left[:, None] * (kernel @ values)
             return jnp.concatenate([f[:, None], (left * sums)[:, None], images], 1), left @ kernel
 
-        out, received = stream(pairs, (log_a,), (g / epsilon + log_b, epsilon, values), of_rows)
+        out, received = stream(pairs, (a,), (g / epsilon + log_b, epsilon, values), of_rows)
         assert received is not None
         return out[:, 0], out[:, 1], out[:, 2:], received
 

@@ -162,6 +162,20 @@ def test_the_three_kinds_of_iteration_take_the_same_steps(rng):
             assert_allclose(one, two, rtol=1e-9, atol=1e-12)
 
 
+def test_blocks_of_rows_that_are_filled_up_add_nothing(rng, monkeypatch):
+    task = problem(rng)
+    transform = jnp.asarray(rng.normal(size=(1, OTHER, DIM)))
+    entropic = task.entropic(first_of(pairs_of(task, transform)), 0.3 * task.epsilon_critical)
+    f, g = jnp.zeros_like(task.a), jnp.asarray(0.1 * rng.normal(size=11))
+    whole = streamed(entropic, f, g, 5)
+    monkeypatch.setattr("meanfield.transport.pairs._BLOCK", 99)  # nine of fourteen rows
+    for way in (streamed, far):
+        if way is far:
+            whole = kept(entropic, f, g, 5)
+        for one, two in zip(whole, way(entropic, f, g, 5), strict=True):
+            assert_allclose(one, two, rtol=1e-9, atol=1e-12)
+
+
 @pytest.mark.parametrize(
     "settings",
     [

@@ -65,9 +65,9 @@ def test_the_value_is_that_of_pot_at_the_coupling(kind, rng):
 
 @pytest.mark.slow
 def test_a_rotated_cloud_is_matched_point_by_point(rng):
-    x = skewed_points(rng, 60, 3)
+    x = skewed_points(rng, 20, 3)
     turn, _ = np.linalg.qr(rng.normal(size=(3, 3)))
-    order = rng.permutation(60)
+    order = rng.permutation(20)
     for kind in (InnerProduct(), SquaredDistance()):
         sol = match(
             Measure(x),
@@ -75,8 +75,8 @@ def test_a_rotated_cloud_is_matched_point_by_point(rng):
             GromovWasserstein(kind),
             Alternation(0.02, marginal_tolerance=1e-3),
         )
-        assert (order[np.asarray(sol.top(1)[0])[:, 0]] == np.arange(60)).mean() > 0.8
-        assert_allclose(sol.value, 0, atol=0.05 * float(np.sum(np.cov(x.T) ** 2)))
+        assert (order[np.asarray(sol.top(1)[0])[:, 0]] == np.arange(20)).mean() >= 0.9
+        assert sol.value < 0.1 * 2 * np.sum(np.cov(x.T) ** 2)  # a tenth of the product's, at most
 
 
 @pytest.mark.slow
