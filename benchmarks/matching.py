@@ -51,7 +51,7 @@ def by_pot_with_entropy(x, y, epsilon):
     a, b = ot.unif(len(x)), ot.unif(len(y))
     grams = (x @ x.T).astype(float), (y @ y.T).astype(float)
     return ot.gromov.entropic_gromov_wasserstein(
-        *grams, a, b, "square_loss", epsilon=epsilon, max_iter=200, method="sinkhorn_log"
+        *grams, a, b, "square_loss", epsilon=epsilon, max_iter=200
     )
 
 
