@@ -225,7 +225,8 @@ def _attack(problem: Problem, plain: Canonical, candidates: list[_Candidate], lo
     progress = bool(best.history[-1] > best.history[0] * (1 + 1e-3))
     own = own_atoms(mu, copies.logits.shape[-1])
     images = best.found.image_before, best.found.image_after
-    coupling = float(Comparison(*images, own, problem.room.p).distance)
+    with jax.enable_x64(True):  # the images are in float64
+        coupling = float(Comparison(*images, own, problem.room.p).distance)
     nu = best.found.nu
     ordered, origin = _in_order(nu, plain, copies.logits.shape[-1])
     return Attack(
