@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -54,7 +53,6 @@ class Bench:
     mu: Any
     padded: Any
     key: Any
-    pool: ThreadPoolExecutor
     warnings: list[Warn] = field(default_factory=list)
 
     @property
@@ -68,15 +66,6 @@ class Bench:
         atoms = self.mu.atoms
         norms = np.linalg.norm(np.asarray(atoms.points), axis=-1)
         return float(np.max(norms, where=np.asarray(atoms.weights) > 0, initial=0.0))
-
-    def begin(self, measure: Callable[[], Any]) -> Future:
-        """A measurement begun ahead of its turn: its program compiles beside the others."""
-
-        def run():
-            with jax.enable_x64(self.task.settings.dtype == "f64"):  # holds for one thread
-                return measure()
-
-        return self.pool.submit(run)
 
     def warn(self, code: str, message: str) -> None:
         """Notes what is missing from this row."""
@@ -94,7 +83,7 @@ class Bench:
             return otherwise
 
 
-def set_up(task: AuditTask, pool: ThreadPoolExecutor) -> Bench:
+def set_up(task: AuditTask) -> Bench:
     """The attention and the context of a task, padded to a size that has a program already."""
     dtype, n = task.settings.dtype, len(task.window.tokens)
     model = find(task.model, task.architecture)
@@ -109,7 +98,6 @@ def set_up(task: AuditTask, pool: ThreadPoolExecutor) -> Bench:
         mu=mu,
         padded=mu.pad(bucket(mu.size, mu.size)),
         key=jax.random.wrap_key_data(jnp.asarray(task.seed, jnp.uint32)),
-        pool=pool,
     )
 
 

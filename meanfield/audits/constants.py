@@ -66,8 +66,8 @@ def head_constants(
 
     def one(head):
         f = eqx.combine(head, rest)
-        settings = {"rtol": rtol, "max_steps": max_steps, "upper": False, "throw": False}
-        sol = local_lipschitz(f, mu, key=key, **settings)
+        settings = {"rtol": rtol, "max_steps": max_steps, "throw": False}
+        sol = local_lipschitz(f, mu, key=key, lower=False, upper=False, **settings)
         return {"smooth": sol.smooth, "split": sol.split}
 
     return jax.lax.map(one, arrays)

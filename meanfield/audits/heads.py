@@ -1,8 +1,5 @@
 """The measurements of each head of a layer."""
 
-from collections.abc import Callable
-from concurrent.futures import Future
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,30 +11,23 @@ from .record import Bounds, Head
 from .sensitivity import global_bounds
 
 
-def begin_heads(bench: Bench) -> Callable[[], tuple[Head, ...]]:
-    """Begins to measure the heads that are audited, and returns what ends it."""
+def head_rows(bench: Bench) -> tuple[Head, ...]:
+    """Constants, entropy, scores and bounds of every head that is audited."""
     every, settings = bench.attention.heads, bench.task.settings
     chosen = range(len(every)) if settings.heads is None else sorted(set(settings.heads))
     heads, metrics = [every[h] for h in chosen], settings.metrics
     stack = stack_heads(heads)
-    begun: dict[str, Future] = {}
+    constants = facts = None
     if "heads" in metrics:
-        begun["heads"] = bench.begin(lambda: _head_constants(bench, stack))
-    if "entropy" in metrics and bench.padded.size <= LARGEST:
-        begun["entropy"] = bench.begin(lambda: _facts(bench, stack))
-
-    def end() -> tuple[Head, ...]:
-        """Constants, entropy, scores and bounds of every head."""
-        found = {name: bench.attempt(name, part.result, None) for name, part in begun.items()}
-        if "entropy" in metrics and "entropy" not in begun:
-            bench.warn("entropy", f"entropy is measured up to {LARGEST} tokens only.")
-        bounds = [None] * stack.count
-        if "bounds" in metrics and "heads" in metrics:
-            bounds = [global_bounds(bench, head) for head in heads]
-        parts = found.get("heads"), found.get("entropy")
-        return tuple(_head(h, i, *parts, bounds[i]) for i, h in enumerate(chosen))
-
-    return end
+        constants = bench.attempt("heads", lambda: _head_constants(bench, stack), None)
+    if "entropy" in metrics and bench.padded.size > LARGEST:
+        bench.warn("entropy", f"entropy is measured up to {LARGEST} tokens only.")
+    elif "entropy" in metrics:
+        facts = bench.attempt("entropy", lambda: _facts(bench, stack), None)
+    bounds = [None] * stack.count
+    if "bounds" in metrics and "heads" in metrics:
+        bounds = [global_bounds(bench, head) for head in heads]
+    return tuple(_head(h, i, constants, facts, bounds[i]) for i, h in enumerate(chosen))
 
 
 def _head_constants(bench: Bench, stack: HeadStack) -> dict[str, np.ndarray]:

@@ -17,10 +17,10 @@ def local_constant(bench: Bench, *, upper: bool = True) -> tuple[Local, tuple[fl
     """The local constant with its bounds at the point, and the share of each token."""
 
     def measure():
-        above = bench.begin(lambda: layer_upper(bench.attention, bench.padded)) if upper else None
+        above = layer_upper(bench.attention, bench.padded) if upper else None
         sol = layer_constant(bench.attention, bench.padded, bench.key, *bench.steps)
         shares = np.asarray(sol.shares, np.float64).reshape(-1)[: len(bench.task.window.tokens)]
-        return local_record(sol, above and above.result()), _rounded(shares)
+        return local_record(sol, above), _rounded(shares)
 
     missing = Local(None, None, None, None, None, None, None, "not measured")
     local, shares = bench.attempt("local", measure, (missing, ()))

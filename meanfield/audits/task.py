@@ -1,7 +1,6 @@
 """One row of an audit: an independent, picklable task with an idempotent result."""
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -9,25 +8,24 @@ import numpy as np
 
 from .bench import AuditTask, Bench, set_up
 from .document import plain
-from .heads import begin_heads
+from .heads import head_rows
 from .record import Row, Whole
 from .sensitivity import global_bounds, growth_curve, local_constant, worst_tokens
 
 
 def run_task(task: AuditTask) -> dict:
     """The row of a task as JSON values: the same task gives the same row, whoever runs it."""
-    with jax.enable_x64(task.settings.dtype == "f64"), ThreadPoolExecutor(2) as pool:
-        bench = set_up(task, pool)
+    with jax.enable_x64(task.settings.dtype == "f64"):
+        bench = set_up(task)
         return plain(_whole(bench) if task.layer is None else _row(bench))
 
 
 def _row(bench: Bench) -> Row:
     task, metrics = bench.task, bench.task.settings.metrics
-    heads_of_layer = begin_heads(bench)
     local, shares = local_constant(bench)
     curve = growth_curve(bench, local.value) if "growth" in metrics else ((), ())
     bounds = global_bounds(bench, bench.attention) if "bounds" in metrics else None
-    heads = heads_of_layer()
+    heads = head_rows(bench)
     assert task.layer is not None
     return Row(
         input=task.input,

@@ -81,6 +81,7 @@ def local_lipschitz(
     splitting: bool = True,
     rtol: float | Float[Array, ""] = 1e-4,
     max_steps: int = 1000,
+    lower: bool = True,
     upper: bool = True,
     throw: bool = True,
 ) -> LocalLipschitz:
@@ -100,7 +101,8 @@ def local_lipschitz(
       rtol: the residual to reach, relative to the value. The error of the value is of the order
         of its square where the top singular value is separated.
       max_steps: the largest number of products with J, and with D.
-      upper: whether to compute the upper bound at the point.
+      lower: whether to compute the lower bound; without, it is zero.
+      upper: whether to compute the upper bound at the point; without, it is infinite.
       throw: whether to raise where the search did not end well; else see `.result`.
 
     Raises:
@@ -109,14 +111,15 @@ def local_lipschitz(
     """
     check_dim(f, mu)
     tolerance = jnp.asarray(rtol, mu.points.dtype)  # an array, so that no value compiles anew
-    solution = _local_lipschitz(f, mu, key, splitting, tolerance, max_steps, upper)
+    bounds = lower, upper
+    solution = _local_lipschitz(f, mu, key, splitting, tolerance, max_steps, bounds)
     if throw:
         solution = solution.result.error_if(solution, solution.result != RESULTS.successful)
     return solution
 
 
 @eqx.filter_jit
-def _local_lipschitz(f, mu, key, splitting, rtol, max_steps, upper) -> LocalLipschitz:
+def _local_lipschitz(f, mu, key, splitting, rtol, max_steps, bounds) -> LocalLipschitz:
     derivative = jacobian(f, mu)
     first, second = jr.normal(key, (2, *mu.points.shape), mu.points.dtype)
     moved, move = _smooth_part(derivative, mu, first, rtol, max_steps)
@@ -134,8 +137,8 @@ def _local_lipschitz(f, mu, key, splitting, rtol, max_steps, upper) -> LocalLips
     value = jnp.stack(parts)[which]
     tangent = jnp.stack(fields)[which]
     shares = mu.masses * jnp.sum(tangent**2, axis=-1)
-    lower = _attained(f, mu, tangent, which == 1)
-    bound = upper_at(f, mu) if upper else jnp.full_like(value, jnp.inf)
+    lower = _attained(f, mu, tangent, which == 1) if bounds[0] else jnp.zeros_like(value)
+    bound = upper_at(f, mu) if bounds[1] else jnp.full_like(value, jnp.inf)
     # the search was in the dtype of mu: what float64 knows better corrects its rounding
     parts = [
         jnp.minimum(jnp.where(which == i, jnp.maximum(part, lower), part), bound)

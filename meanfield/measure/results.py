@@ -67,8 +67,8 @@ class RESULTS(eqx.Enumeration):
     )
     epsilon_above_critical = (
         "`epsilon` is above the critical temperature, where the product coupling attracts centred "
-        "measures, and the match collapsed to it. Lower `epsilon` below `epsilon_critical`; relative "
-        "to it, 0.05 is a good value."
+        "measures, and the match collapsed to it. Lower `epsilon` below `epsilon_critical`; "
+        "relative to it, 0.05 is a good value."
     )
     transform_not_settled = (
         "The transform still changed by more than `tolerance` after `max_steps` steps. Raise "

@@ -5,7 +5,6 @@ from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Float
-from scipy.linalg import LinAlgError, cholesky
 
 
 Array = np.ndarray
@@ -37,13 +36,15 @@ def below(gram: Float[Array, "k k"], level: float) -> bool:
     If floating-point Cholesky of $tI - G$ succeeds then $tI - G \ge -c$ with
     $c = 4 k (k + 2)\, u\, t$ (rump2006), so the test is made for a level lowered by that.
     """
+    from scipy.linalg import cholesky  # slow to import
+
     k = gram.shape[0]
     lowered = level * (1 - 4 * (k + 2) * EPS * k)
     shifted = -gram
     shifted[np.diag_indices(k)] += lowered
     try:
         cholesky(shifted, lower=True, overwrite_a=True, check_finite=False)
-    except LinAlgError:
+    except np.linalg.LinAlgError:
         return False
     return True
 

@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 from jaxtyping import Float
-from scipy.special import expit, ndtr
 
 from meanfield.attention import MLP, Affine, LayerNorm, RMSNorm
 
@@ -160,6 +159,8 @@ def _affine(weight: Array, bias, x: Array) -> Array:
 
 def _activated(activation, x: Array) -> tuple[Array, Array]:
     """phi(x) and phi'(x) in float64, whatever the precision that JAX is set to."""
+    from scipy.special import expit, ndtr  # slow to import
+
     kind = activation_name(activation)
     if kind == "tanh":
         return np.tanh(x), 1 - np.tanh(x) ** 2
