@@ -6,6 +6,7 @@
 #       format_name: percent
 #   kernelspec:
 #     display_name: Python 3
+#     language: python
 #     name: python3
 # ---
 

@@ -72,8 +72,8 @@ def attack(
 ) -> Any:
     r"""A measure near mu, within a budget and a domain, whose image under f is far from f(mu).
 
-    $$\nu \approx \arg\max \{ W_p(F(\mu), F(\nu)) : W_p(\mu, \nu) \le \epsilon,\
-    \nu \text{ on the domain} \}$$
+    $$\text{maximise } W_p(F(\mu), F(\nu)) \text{ over } \nu \text{ on the domain with }
+    W_p(\mu, \nu) \le \epsilon.$$
 
     by projected gradient ascent from many starts, the exact local tangent among them; or another
     objective with the same constraints. Distances are then computed by exact transport in float64.

@@ -22,9 +22,9 @@ class Matcher:
       key: for samples and random starts.
 
     Attributes (after `fit`):
-      match_: the `Match`.
-      transform_: its transform, shape (q, p).
-      n_features_in_: p.
+      `match_`: the `Match`.
+      `transform_`: its transform, shape (q, p).
+      `n_features_in_`: p.
     """
 
     match_: Match
