@@ -9,6 +9,7 @@ import random
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+import equinox as eqx
 import jax
 import pytest
 
@@ -58,3 +59,12 @@ def seed() -> int:
 @pytest.fixture
 def key(seed):
     return jax.random.key(seed)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _programs_are_forgotten():
+    """The programs of a file are of no use to the next, and thousands of them crash the compiler:
+    each takes several maps of memory, of which a process may have 65,530."""
+    yield
+    eqx.clear_caches()
+    jax.clear_caches()
