@@ -226,14 +226,15 @@ def test_a_norm_range_is_no_worse_than_the_ball_around_it(key):
         assert one < two
 
 
-def test_another_choice_than_softmax_is_refused():
+def test_a_choice_without_a_theorem_is_refused():
     class Other(mf.attention.AbstractChoice):
-        def weigh(self, scores, log_mass, visible=None):
-            return scores
+        @property
+        def normalised(self):
+            return True
 
-        def response(self, shares, dscores):
-            return dscores
+        def respond(self, scores, log_mass, visible=None):
+            return scores, scores
 
     f = mf.SelfAttention(jnp.eye(2), jnp.eye(2), choice=Other())
-    with pytest.raises(TypeError, match="`choice` must be Softmax"):
+    with pytest.raises(TypeError, match="no theorem covers the choice Other; register a rule"):
         mf.lipschitz_bound(f, mf.Ball(1.0))
