@@ -1,5 +1,6 @@
 """Maps of points around a measure: affine maps, norms, perceptrons."""
 
+import abc
 import math
 
 import numpy as np
@@ -30,9 +31,9 @@ class PointModel(LocalModel):
         largest = float(np.max(np.linalg.norm(self.matrices, axis=(1, 2))))
         self.slack, self.drift = self.rounding * largest, self.rounding * size
 
+    @abc.abstractmethod
     def bounds(self, t: float) -> tuple[float, float]:
         """A Lipschitz constant and a bound on the second derivative near the atoms."""
-        raise NotImplementedError
 
     def known(self, t: float) -> Known:
         slope, curve = self.bounds(t)
