@@ -1,9 +1,25 @@
 """Training as a flow of measures, and what it conserves."""
 
+from .ends import Fixed as Fixed, Pooled as Pooled
 from .factorization import (
     AbstractFactorization as AbstractFactorization,
     LinearNetwork as LinearNetwork,
     MonomialMap as MonomialMap,
     ReLUNetwork as ReLUNetwork,
 )
+from .field import (
+    adjoint_field as adjoint_field,
+    gradient_field as gradient_field,
+    squared_slope as squared_slope,
+)
 from .lie_rank import LieRank as LieRank, count_laws as count_laws, lie_rank as lie_rank
+from .loss import CrossEntropy as CrossEntropy, SquaredError as SquaredError, risk as risk
+from .residuals.heads import AttentionHeads as AttentionHeads
+from .residuals.hidden_layer import SingleHiddenLayer as SingleHiddenLayer
+from .residuals.linear import (
+    DeepLinear as DeepLinear,
+    LinearInFeatures as LinearInFeatures,
+    RandomFeatures as RandomFeatures,
+)
+from .residuals.residual import AbstractResidual as AbstractResidual
+from .resnet import MeanFieldResNet as MeanFieldResNet
