@@ -74,3 +74,13 @@ class RESULTS(eqx.Enumeration):
         "The transform still changed by more than `tolerance` after `max_steps` steps. Raise "
         "`max_steps`, raise `tolerance`, or raise `epsilon`."
     )
+    eigenvalue_not_reached = (
+        "The search for the largest eigenvalue used `max_steps` products with the Hessian before "
+        "its residual fell below `rtol`. Raise `max_steps`, raise `rtol`, or pass throw=False: "
+        "`.lower` is still a lower bound."
+    )
+    hessian_not_finite = (
+        "The Hessian at these parameters is not finite. Look for NaN or infinity in the parameters "
+        "and the data, and for a loss that is not twice differentiable there (a square root or a "
+        "norm at zero)."
+    )

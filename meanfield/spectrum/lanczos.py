@@ -98,7 +98,7 @@ def top_singular(
     unknown = jnp.full(start.shape[0], jnp.inf, start.dtype)
     first = _Ritz(jnp.zeros_like(unknown), unknown, start, jnp.asarray(0))
     ritz = jax.lax.while_loop(unfinished, cycle, first)
-    unit, _ = _normalise(ritz.vector)
+    unit, _ = normalise(ritz.vector)
     value = jnp.linalg.norm(matvec(unit), axis=-1)
     return SingularTriplet(value, unit, ritz.residual, ritz.steps + 1, _settled(ritz, rtol))
 
@@ -135,7 +135,7 @@ def _cycle(matvec, transpose, ritz: _Ritz, unfinished, capacity: int, stride: in
 
 
 def _start(matvec, vector: Vectors, capacity: int) -> _Bidiagonal:
-    v, _ = _normalise(vector)
+    v, _ = normalise(vector)
     rows = jax.eval_shape(matvec, v)
     diagonal = jnp.zeros((v.shape[0], capacity), v.dtype)
     basis = jnp.zeros((v.shape[0], capacity, v.shape[1]), v.dtype)
@@ -149,15 +149,15 @@ def _step(matvec, transpose, state: _Bidiagonal) -> _Bidiagonal:
     k, floor = state.count, 10 * jnp.finfo(state.v.dtype).eps * jnp.max(state.alpha, axis=1)
     before = jnp.where(k > 0, state.beta[:, k - 1], 0)
     basis = state.basis.at[:, k].set(state.v)
-    u, alpha = _normalise(matvec(state.v) - before[:, None] * state.u, floor)
+    u, alpha = normalise(matvec(state.v) - before[:, None] * state.u, floor)
     v = transpose(u) - alpha[:, None] * state.v
-    v = _orthogonalise(v, basis, k + 1)
-    v, beta = _normalise(v, jnp.maximum(floor, 10 * jnp.finfo(v.dtype).eps * alpha))
+    v = orthogonalise(v, basis, k + 1)
+    v, beta = normalise(v, jnp.maximum(floor, 10 * jnp.finfo(v.dtype).eps * alpha))
     alphas, betas = state.alpha.at[:, k].set(alpha), state.beta.at[:, k].set(beta)
     return _Bidiagonal(basis, v, u, alphas, betas, k + 1)
 
 
-def _orthogonalise(v: Vectors, basis: Array, count: Int[Array, ""]) -> Vectors:
+def orthogonalise(v: Vectors, basis: Array, count: Int[Array, ""]) -> Vectors:
     """v less its components along the first `count` vectors of the basis.
 
     Taken a few vectors at a time, and twice: the second pass removes what rounding left.
@@ -180,7 +180,7 @@ def _best_pair(state: _Bidiagonal, steps: Int[Array, ""]) -> _Ritz:
     above = jnp.where(inside, state.beta[:, :-1], 0)
     matrix = jax.vmap(jnp.diag)(state.alpha) + jax.vmap(lambda b: jnp.diag(b, 1))(above)
     right = _top_right_vector(matrix)
-    left, value = _normalise(jnp.einsum("bij,bj->bi", matrix, right, precision="highest"))
+    left, value = normalise(jnp.einsum("bij,bj->bi", matrix, right, precision="highest"))
     back = jnp.einsum("bij,bi->bj", matrix, left, precision="highest")
     last = state.count - 1
     outside = state.beta[:, last] * left[:, last]
@@ -189,29 +189,35 @@ def _best_pair(state: _Bidiagonal, steps: Int[Array, ""]) -> _Ritz:
 
 
 def _top_right_vector(matrix: Float[Array, "blocks c c"]) -> Float[Array, "blocks c"]:
-    """The top right singular vector of small matrices, by squaring B^T B until it has rank one.
+    """The top right singular vector of small matrices, from B^T B."""
+    matrix = _scaled(matrix)
+    return top_eigenvector(jnp.einsum("bij,bik->bjk", matrix, matrix, precision="highest"))
+
+
+def top_eigenvector(matrix: Float[Array, "blocks c c"]) -> Float[Array, "blocks c"]:
+    """The top eigenvector of small positive semidefinite matrices, squared until they have rank one.
 
     As many squarings as the precision has bits tell apart what it can tell apart. LAPACK is not
     called: two batched decompositions at once can block the threads of XLA on a small machine.
     """
-    tiny = jnp.finfo(matrix.dtype).tiny
-
-    def scaled(x):
-        return x / jnp.maximum(jnp.max(jnp.abs(x), axis=(1, 2), keepdims=True), tiny)
 
     def square(_, x):
-        return scaled(jnp.einsum("bij,bjk->bik", x, x, precision="highest"))
+        return _scaled(jnp.einsum("bij,bjk->bik", x, x, precision="highest"))
 
-    matrix = scaled(matrix)
-    gram = scaled(jnp.einsum("bij,bik->bjk", matrix, matrix, precision="highest"))
-    power = jax.lax.fori_loop(0, jnp.finfo(gram.dtype).nmant, square, gram)
+    power = jax.lax.fori_loop(0, jnp.finfo(matrix.dtype).nmant, square, _scaled(matrix))
     best = jnp.argmax(jnp.diagonal(power, axis1=1, axis2=2), axis=1)
     column = jnp.take_along_axis(power, best[:, None, None], axis=2)[..., 0]
     first = jnp.zeros_like(column).at[:, 0].set(1)  # a zero matrix: any vector will do
-    return _normalise(jnp.where(jnp.any(column != 0, axis=1, keepdims=True), column, first))[0]
+    return normalise(jnp.where(jnp.any(column != 0, axis=1, keepdims=True), column, first))[0]
 
 
-def _normalise(x: Vectors, floor: Float[Array, " blocks"] | float = 0.0):
+def _scaled(x: Float[Array, "blocks c c"]) -> Float[Array, "blocks c c"]:
+    """The matrices divided by their largest entries."""
+    largest = jnp.max(jnp.abs(x), axis=(1, 2), keepdims=True)
+    return x / jnp.maximum(largest, jnp.finfo(x.dtype).tiny)
+
+
+def normalise(x: Vectors, floor: Float[Array, " blocks"] | float = 0.0):
     """Vectors of length one, and their lengths; what is shorter than `floor` is rounding: zero."""
     length = jnp.linalg.norm(x, axis=-1)
     length = jnp.where(length > floor, length, 0)
