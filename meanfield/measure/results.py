@@ -84,3 +84,20 @@ class RESULTS(eqx.Enumeration):
         "and the data, and for a loss that is not twice differentiable there (a square root or a "
         "norm at zero)."
     )
+    risk_not_finite = (
+        "The risk ceased to be finite. Lower `step`, or use `Proximal(step)`, which is stable at "
+        "any; with throw=False the run ends at the last record before."
+    )
+    step_beyond_stability = (
+        "The path is longer than that of a gradient flow with these slopes can be: the steps are "
+        "too large to follow it. Lower `step`, or use `Proximal(step)`."
+    )
+    inner_steps_exhausted = (
+        "Some proximal steps ended before the inner search reached its tolerance; they lower the "
+        "risk as they should, but are not minimal. Raise `max_steps` or `tolerance` in `Proximal`."
+    )
+    no_clear_gap = (
+        "Singular values of laws and of the rest are not set apart by a clear gap. Draw more "
+        "`samples`, scale data and loss so that gradients are of order one, or count exactly by "
+        "`count_laws`; with throw=False the best guess is returned."
+    )
