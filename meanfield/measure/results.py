@@ -101,3 +101,9 @@ class RESULTS(eqx.Enumeration):
         "`samples`, scale data and loss so that gradients are of order one, or count exactly by "
         "`count_laws`; with throw=False the best guess is returned."
     )
+    certificate_is_zero = (
+        "The certificate is zero: in every layer the kernel is singular, since it has fewer "
+        "features (particles with mass) than there are examples, or examples or particles "
+        "coincide. Training may still converge, and the ratio is what was measured. For a "
+        "certificate take at least as many particles a layer as examples, or fewer examples."
+    )
