@@ -195,7 +195,7 @@ def _top_right_vector(matrix: Float[Array, "blocks c c"]) -> Float[Array, "block
 
 
 def top_eigenvector(matrix: Float[Array, "blocks c c"]) -> Float[Array, "blocks c"]:
-    """The top eigenvector of small positive semidefinite matrices, squared until they have rank one.
+    """The top eigenvector of small positive semidefinite matrices, squared until of rank one.
 
     As many squarings as the precision has bits tell apart what it can tell apart. LAPACK is not
     called: two batched decompositions at once can block the threads of XLA on a small machine.
