@@ -1,5 +1,13 @@
 """Training as a flow of measures, and what it conserves."""
 
+from .deep_linear import (
+    SharpnessBounds as SharpnessBounds,
+    balanced_minimizer as balanced_minimizer,
+    imbalance_of as imbalance_of,
+    minimizer_sharpness as minimizer_sharpness,
+    sharpness_bounds as sharpness_bounds,
+)
+from .deep_linear_descent import StepSweep as StepSweep, sweep_steps as sweep_steps
 from .ends import Fixed as Fixed, Pooled as Pooled
 from .factorization import (
     AbstractFactorization as AbstractFactorization,
