@@ -39,7 +39,9 @@ def act(f: Callable[..., Any], x: Float[Array, " d"] | Measure) -> Any:
         return act(_without_gradient(f.module), x)
     if isinstance(f, Pooled):
         if not isinstance(x, Measure):
-            raise TypeError("`Pooled` reads a Measure of tokens; got a point. Use its module alone.")
+            raise TypeError(
+                "`Pooled` reads a Measure of tokens; got a point. Use its module alone."
+            )
         return _pooled(f, x)
     if isinstance(x, Measure):
         return f(x) if isinstance(f, AbstractInContextMap) else x.pushforward(f)

@@ -33,12 +33,16 @@ class AttentionHeads(AbstractResidual):
     inner: float = eqx.field(default=1.0, static=True)
 
     def psi(self, theta: Float[Array, " p"], x: Measure) -> Float[Array, "n d"]:
-        Q, K, V, O = self.head(theta, x.dim)
+        return self.outer_features(theta, x) @ self.head(theta, x.dim)[-1].T
+
+    def outer_features(self, theta: Float[Array, " p"], x: Measure) -> Float[Array, "n v"]:
+        """The values V y that each token sees on average."""
+        Q, K, V, _ = self.head(theta, x.dim)
         seen = jnp.where(x.present[:, None], x.points, 0)
         scores = (seen @ Q.T) @ (seen @ K.T).T / math.sqrt(self.key_size)
         log_mass = jnp.log(jnp.where(x.present, x.weights, 1))
         logits = jnp.where(x.present, scores + log_mass, -jnp.inf)
-        return jax.nn.softmax(logits, axis=-1) @ (seen @ V.T) @ O.T
+        return jax.nn.softmax(logits, axis=-1) @ (seen @ V.T)
 
     def drift(
         self, particles: Float[Array, "M p"], masses: Float[Array, " M"], x: Measure

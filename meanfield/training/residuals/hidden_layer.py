@@ -35,6 +35,10 @@ class SingleHiddenLayer(AbstractResidual):
         u, w, b = neurons(particles)
         return (masses * self.activation(w @ x + b)) @ u
 
+    def outer_features(self, theta: Float[Array, " p"], x: Float[Array, " d"]) -> Float[Array, "1"]:
+        _, w, b = neurons(theta)
+        return self.activation(w @ x + b)[None]
+
     def size(self, dim: int) -> int:
         return 2 * dim + 1
 

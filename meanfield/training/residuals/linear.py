@@ -31,6 +31,11 @@ class LinearInFeatures(AbstractResidual):
     ) -> Float[Array, " d"]:
         return self.psi(masses @ particles, x)  # the mean matrix is all that counts
 
+    def outer_features(
+        self, theta: Float[Array, " p"], x: Float[Array, " d"]
+    ) -> Float[Array, " F"]:
+        return self.features(x)
+
     def size(self, dim: int) -> int:
         return dim * self.features(jnp.zeros(dim)).size
 
@@ -92,6 +97,11 @@ class DeepLinear(AbstractResidual):
         self, particles: Float[Array, "M p"], masses: Float[Array, " M"], x: Float[Array, " d"]
     ) -> Float[Array, " d"]:
         return self.psi(masses @ particles, x)
+
+    def outer_features(
+        self, theta: Float[Array, " p"], x: Float[Array, " d"]
+    ) -> Float[Array, " d"]:
+        return x
 
     def size(self, dim: int) -> int:
         return dim * dim

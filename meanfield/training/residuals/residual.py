@@ -26,6 +26,12 @@ class AbstractResidual(eqx.Module):
         r"""$\sum_j m_j \psi(\theta_j, x)$, as few large products rather than M small ones."""
 
     @abc.abstractmethod
+    def outer_features(self, theta: Float[Array, " p"], x: Any) -> Float[Array, "*n q"]:
+        r"""Numbers f with $D_\theta\psi(\theta, x)\, D_\theta\psi(\theta, x')^T \succeq
+        \langle f(\theta, x), f(\theta, x') \rangle I_d$ as kernels: the part of theta in which
+        psi is linear, $\psi = U f$, gives equality without the rest."""
+
+    @abc.abstractmethod
     def size(self, dim: int) -> int:
         """The number p of parameters of a particle, where states have dimension `dim`."""
 
