@@ -83,6 +83,7 @@ if TYPE_CHECKING:
         Sphere as Sphere,
         stack as stack,
     )
+    from .training import gradient_flow as gradient_flow
     from .transport import (
         Bottleneck as Bottleneck,
         Exact as Exact,
@@ -108,6 +109,7 @@ _HOMES = {
     "worst_measure",
     "matching": "Alternation CostRegularized GromovWasserstein L1 match Match",
     "measure": "Ball ConditionalMeasure LayerNormRange Measure RESULTS Sphere stack",
+    "training": "gradient_flow",
     "transport": "Bottleneck conditional_wasserstein Exact Line optimal_transport PowerCost "
     "Sinkhorn Unbalanced wasserstein",
     "implicit": "",
@@ -115,7 +117,6 @@ _HOMES = {
     "plot": "",
     "report": "",
     "spectrum": "",
-    "training": "",
 }
 _HOME_OF = {name: folder for folder, names in _HOMES.items() for name in names.split()}
 __all__ = ["__version__", *_HOMES, *_HOME_OF]

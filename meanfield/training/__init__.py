@@ -1,5 +1,6 @@
 """Training as a flow of measures, and what it conserves."""
 
+from .continuous import ContinuousResNet as ContinuousResNet
 from .deep_linear import (
     SharpnessBounds as SharpnessBounds,
     balanced_minimizer as balanced_minimizer,
@@ -8,6 +9,10 @@ from .deep_linear import (
     sharpness_bounds as sharpness_bounds,
 )
 from .deep_linear_descent import StepSweep as StepSweep, sweep_steps as sweep_steps
+from .distance import (
+    index_layer_distances as index_layer_distances,
+    layer_distances as layer_distances,
+)
 from .ends import Fixed as Fixed, Pooled as Pooled
 from .factorization import (
     AbstractFactorization as AbstractFactorization,
@@ -20,8 +25,17 @@ from .field import (
     gradient_field as gradient_field,
     squared_slope as squared_slope,
 )
+from .gradient_flow import gradient_flow as gradient_flow
+from .kernel import conditional_kernel as conditional_kernel, outer_kernel as outer_kernel
+from .landscape import (
+    PolyakLojasiewicz as PolyakLojasiewicz,
+    polyak_lojasiewicz as polyak_lojasiewicz,
+)
 from .lie_rank import LieRank as LieRank, count_laws as count_laws, lie_rank as lie_rank
 from .loss import CrossEntropy as CrossEntropy, SquaredError as SquaredError, risk as risk
+from .method import AbstractMethod as AbstractMethod, Euler as Euler, Heun as Heun
+from .proximal import Proximal as Proximal
+from .record import Record as Record
 from .residuals.heads import AttentionHeads as AttentionHeads
 from .residuals.hidden_layer import SingleHiddenLayer as SingleHiddenLayer
 from .residuals.linear import (
@@ -31,3 +45,5 @@ from .residuals.linear import (
 )
 from .residuals.residual import AbstractResidual as AbstractResidual
 from .resnet import MeanFieldResNet as MeanFieldResNet
+from .run import BallTest as BallTest, Training as Training
+from .transformation import Optax as Optax
