@@ -1,7 +1,6 @@
 """Training as a flow of measures, and what it conserves."""
 
 from .continuous import ContinuousResNet as ContinuousResNet
-from .continuous import ContinuousResNet as ContinuousResNet
 from .deep_linear import (
     SharpnessBounds as SharpnessBounds,
     balanced_minimizer as balanced_minimizer,
@@ -27,11 +26,6 @@ from .field import (
     squared_slope as squared_slope,
 )
 from .gradient_flow import gradient_flow as gradient_flow
-from .kernel import conditional_kernel as conditional_kernel, outer_kernel as outer_kernel
-from .landscape import (
-    PolyakLojasiewicz as PolyakLojasiewicz,
-    polyak_lojasiewicz as polyak_lojasiewicz,
-)
 from .kernel import conditional_kernel as conditional_kernel, outer_kernel as outer_kernel
 from .landscape import (
     PolyakLojasiewicz as PolyakLojasiewicz,
