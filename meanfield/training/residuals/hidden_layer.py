@@ -33,7 +33,7 @@ class SingleHiddenLayer(AbstractResidual):
         self, particles: Float[Array, "M p"], masses: Float[Array, " M"], x: Float[Array, " d"]
     ) -> Float[Array, " d"]:
         u, w, b = neurons(particles)
-        return (masses * self.activation(w @ x + b)) @ u
+        return self.activation(w @ x + b) @ (masses[:, None] * u)
 
     def outer_features(self, theta: Float[Array, " p"], x: Float[Array, " d"]) -> Float[Array, "1"]:
         _, w, b = neurons(theta)
