@@ -22,6 +22,7 @@ from .document import plain, restore
 from .growth import summarise
 from .inputs import InputError, Window, windows
 from .limits import Deadline, check_memory, live
+from .model_record import model_record
 from .record import SCHEMA, Audit, Model, Row, Run, Warn, Whole
 from .resume import Journal, digest
 from .settings import AuditSettings
@@ -234,29 +235,6 @@ def _jumps(growth, found: Sequence[Window]) -> Iterator[Warn]:
                 f"between {jump.before} and {jump.after} tokens.",
                 f"layer {record.layer}",
             )
-
-
-def model_record(model, name: str) -> Model:
-    """What the audit says about its model."""
-    attention = model.layers[0].attention
-    return Model(
-        name=os.path.basename(name.rstrip("/")) or name,
-        path=name,
-        family=model.family,
-        causal=bool(model.causal),
-        layers=len(model.layers),
-        heads=len(attention.heads),
-        dim=int(model.dim),
-        parameters=int(model.parameters),
-        max_tokens=model.max_tokens and int(model.max_tokens),
-        hashes=dict(model.hashes),
-        config={k: v for k, v in dict(model.config).items() if _scalar(v)},
-        assumed={k: v for k, v in getattr(model, "assumed", {}).items() if _scalar(v)},
-    )
-
-
-def _scalar(value: Any) -> bool:
-    return value is None or isinstance(value, (str, int, float, bool))
 
 
 def _run(settings, seed, command, started, elapsed: float, mark: str) -> Run:
