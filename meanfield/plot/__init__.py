@@ -16,6 +16,12 @@ if TYPE_CHECKING:
         layers as layers,
         worst_tokens as worst_tokens,
     )
+    from .comparison import (
+        layer_distances as layer_distances,
+        layer_matching as layer_matching,
+        model_comparison as model_comparison,
+        model_comparison_image as model_comparison_image,
+    )
     from .matching import (
         coupling_by_label as coupling_by_label,
         joint_embedding as joint_embedding,
@@ -29,6 +35,12 @@ _HOMES = {
     "attacks": ("peeling", "radii"),
     "audit": ("growth", "heads", "layers", "worst_tokens"),
     "matching": ("coupling_by_label", "joint_embedding", "starts", "transform"),
+    "comparison": (
+        "layer_distances",
+        "layer_matching",
+        "model_comparison",
+        "model_comparison_image",
+    ),
     "overview": ("overview_png",),
     "transport": ("coupling", "coupling_matrix"),
 }
