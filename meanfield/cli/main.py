@@ -1,10 +1,11 @@
-"""The `meanfield` command: audit, inspect, compare, report, schema."""
+"""The `meanfield` command: audit, inspect, compare, compare-models, report, schema."""
 
 from typing import Annotated
 
 import typer
 
 from .audit import audit
+from .compare_models import compare_models
 from .inspect import inspect
 from .records import compare, report, schema
 
@@ -22,7 +23,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=_EPILOG,
 )
-for command in (audit, inspect, compare, report, schema):
+for command in (audit, inspect, compare, compare_models, report, schema):
     app.command()(command)
 
 

@@ -80,13 +80,22 @@ def write_file(path: Path, content: str | bytes, *, force: bool) -> None:
     """Writes one file, whole or not at all.
 
     Raises:
+      UsageError: as `check_file`.
+    """
+    check_file(path, force=force)
+    write_atomically(path, content)
+
+
+def check_file(path: Path, *, force: bool) -> None:
+    """Refuses a file that cannot be written; writes nothing yet.
+
+    Raises:
       UsageError: it exists and `force` is false, or its folder does not exist.
     """
     if path.exists() and not force:
         raise UsageError(f"{path} exists; give --force to write over it.")
     if not path.parent.is_dir():
         raise UsageError(f"{path}: there is no folder {path.parent}.")
-    write_atomically(path, content)
 
 
 def render(audit: Audit, name: str) -> str | bytes:
