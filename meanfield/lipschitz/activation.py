@@ -23,6 +23,9 @@ _SLOPES = {
 # The largest |phi''| (docs: theory/certificates): 2 phi(0) for gelu, 4 / (3 sqrt 3) for tanh.
 _CURVES = {"gelu": 0.797885, "gelu-tanh": 0.798, "silu": 0.5, "tanh": 0.769801, "quick-gelu": 0.851}
 
+# The largest |phi'''| (docs: theory/certificates).
+_THIRDS = {"gelu": 0.77877, "gelu-tanh": 0.7769, "silu": 0.3083, "tanh": 2.0, "quick-gelu": 0.8931}
+
 _NAMES: dict[object, str] = {
     jax.nn.relu: "relu",
     jax.nn.relu6: "relu6",
@@ -46,6 +49,11 @@ def activation_slope(activation: Callable) -> float:
 def activation_curve(activation: Callable) -> float:
     """The largest |phi''|; inf for an activation that has corners."""
     return _CURVES.get(activation_name(activation), float("inf"))
+
+
+def activation_third(activation: Callable) -> float:
+    """The largest third derivative; inf for an activation that has corners."""
+    return _THIRDS.get(activation_name(activation), float("inf"))
 
 
 def activation_name(activation: Callable) -> str:

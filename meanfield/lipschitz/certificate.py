@@ -162,7 +162,6 @@ def _settle(model: LocalModel, splitting: bool, key: PRNGKeyArray | None) -> boo
         if part is not model:
             value, theorem = _centre(part, 2, splitting, key, 0.0)
             part.settled |= {2: value + 4 * part.slack}
-            part.settled |= {math.inf: part.at_centre(math.inf, splitting) + 4 * part.slack}
             drawn |= theorem.endswith("drawn")
     return drawn
 

@@ -1,6 +1,7 @@
 """Attention around a measure: its heads joined behind their output projections."""
 
 import math
+from functools import cached_property
 
 import equinox as eqx
 import numpy as np
@@ -14,7 +15,8 @@ from ..heads import value_maps
 from .centre import columns_at, rows_at, smooth_at, split_at
 from .features import heads_at
 from .head import Atoms, Head
-from .model import Known, LocalModel
+from .joint import JointRows
+from .model import EXPONENTS, INFINITY, Exponents, Known, LocalModel, times
 from .reach import Reach, reach
 
 
@@ -46,6 +48,7 @@ class AttentionModel(LocalModel):
         self.settled: dict[float | int, float] = {}
         self._cross = [head.cross() for head in self.heads]
         self._kept: dict[float, list[Reach]] = {}
+        self._rows: dict[bool, Array] = {}
 
     def reach(self, t: float) -> list[Reach]:
         """The sizes of all heads in the ball of radius t."""
@@ -54,40 +57,22 @@ class AttentionModel(LocalModel):
             self._kept[t] = [reach(head, t, cross) for head, cross in pairs]
         return self._kept[t]
 
-    def known(self, t: float) -> Known:
-        parts = self.reach(t)
-        query = self._most([part.query for part in parts])
-        bent = self._most([part.query_bend for part in parts])
-        rows = self._most([part.query + part.row for part in parts])
-        bent_rows = self._most([part.query_bend + part.row_bend for part in parts])
-        weights = [part.weight for part in parts]
-        constant = {
-            1: query + self._columns([part.column for part in parts]),
-            2: query + self._square([part.row for part in parts], weights),
-            math.inf: rows,
-        }
-        bend = {
-            1: bent + self._columns([part.column_bend for part in parts]),
-            2: bent + self._square([part.row_bend for part in parts], weights),
-            math.inf: bent_rows,
-        }
-        for p, centre in self.settled.items():
-            constant[p] = min(constant[p], centre + t * bend[p])
-        return Known(constant, bend)
+    def known(self, t: float | Float[Array, " n"]) -> "AttentionKnown":
+        return AttentionKnown(self, float(np.max(t)))
 
     @property
     def parts(self) -> list[LocalModel]:
         return [self]
 
     def local_bounds(self, t: float) -> Float[Array, " n"]:
-        bounds = self._join([part.query for part in self.reach(t)])
+        bounds = self.join([part.query for part in self.reach(t)])
         return np.where(np.isfinite(bounds), bounds, np.inf) * (1 + 64 * self.rounding)
 
     def at_centre(self, p: float | int, splitting: bool) -> float:
         if p == 2:
             head = self.heads[0]
             if not self.exact:
-                return self.known(0.0).constant[2]
+                return self.known(0.0).reached(2)
             smooth = smooth_at(head, self.atoms.masses)
             return self.whole * (max(smooth, split_at(head)) if splitting else smooth)
         if p == math.inf:
@@ -98,7 +83,13 @@ class AttentionModel(LocalModel):
 
     def rows(self, splitting: bool) -> Float[Array, " n"]:
         """Bounds on the norm of every row of J from L^inf."""
-        return self._join([rows_at(head, splitting) for head in self.heads])
+        if splitting not in self._rows:
+            rows = self.join([rows_at(head, splitting) for head in self.heads])
+            if len(self.heads) > 1 and all(head.aligned for head in self.heads):
+                joint = JointRows(self.heads, self.stacked)
+                rows = np.minimum(rows, [joint.bound(i) for i in range(len(rows))])
+            self._rows[splitting] = rows
+        return self._rows[splitting]
 
     def rates(self, t: float, splitting: bool) -> Float[Array, " n"]:
         r"""The mean rate, over a straight move of length t, at which each output can move."""
@@ -106,18 +97,19 @@ class AttentionModel(LocalModel):
         step = t / _STEPS
         for k in range(1, _STEPS + 1):
             parts = self.reach(k * step)
-            bend = self._join([part.bend for part in parts])
-            direct = self._join([part.query + part.row for part in parts])
+            bend = self.join([part.bend for part in parts])
+            direct = self.join([part.query + part.row for part in parts])
             moved += np.fmin(direct, speed + bend * step / 2) * step
             speed = speed + bend * step
-        spread = self._join([part.spread for part in self.reach(t)])
+        spread = self.join([part.spread for part in self.reach(t)])
         return np.fmin(moved, spread) / t
 
-    def travel(self, t: float) -> float:
-        if t == 0:
-            return 0.0
-        whole = self._join([part.spread for part in self.reach(t)])
-        return float(min(np.max(whole), t * self.known(t).constant[math.inf]))
+    def travels(self, t: float | Float[Array, " n"]) -> Float[Array, " n"]:
+        size = float(np.max(t))
+        if size == 0:
+            return np.zeros(len(self.atoms.points))
+        whole = self.join([part.spread for part in self.reach(size)])
+        return np.fmin(whole, size * self.known(size).rows)
 
     def local(self, i: int) -> Float[Array, "e d"]:
         return self.stacked @ np.concatenate([head.local(i) for head in self.heads])
@@ -134,35 +126,105 @@ class AttentionModel(LocalModel):
             total += head.backward(part)
         return total
 
-    def _join(self, sizes: list[Array]) -> Array:
+    def join(self, sizes: list[Array]) -> Array:
         """Sizes of what heads put out, joined: summed, or stacked and projected."""
         summed = sum(o * size for o, size in zip(self.each, sizes, strict=True))
         square = sum(size**2 for size in sizes)
         return np.fmin(summed, self.whole * np.sqrt(square))
 
-    def _most(self, sizes: list[Array]) -> float:
-        return _largest(self._join(sizes))
-
-    def _columns(self, columns: list[Array]) -> float:
-        """max_j sum_i (a_i / a_j) c_ij."""
+    def columns(self, columns: list[Array], weights: Array) -> float:
+        """max_j sum_i w_i (a_i / a_j) c_ij."""
         masses = self.atoms.masses
-        return _largest(masses @ self._join(columns) / masses)
+        return _largest((masses * weights) @ self.join(columns) / masses)
 
-    def _square(self, rows: list[Array], weights: list[Array]) -> float:
-        """A bound on an operator whose heads have rows of these norms in L^2 of their shares."""
-        masses = self.atoms.masses
+    def square(self, rows: list[Array], shares: list[Array], weights: Array) -> float:
+        """A bound on an operator whose heads have rows of these norms in L^2 of their shares, and
+        whose outputs are weighted."""
+        masses = self.atoms.masses * weights**2
         total = sum(o * row for o, row in zip(self.each, rows, strict=True))
         first, second = 0.0, 0.0
-        for o, row, weight in zip(self.each, rows, weights, strict=True):
-            first = first + (masses * total * o * row) @ weight
-            second = second + (masses * row**2) @ weight
-        summed, stacked = _largest(first / masses), _largest(second / masses)
+        for o, row, share in zip(self.each, rows, shares, strict=True):
+            first = first + (masses * total * o * row) @ share
+            second = second + (masses * row**2) @ share
+        atoms = self.atoms.masses
+        summed, stacked = _largest(first / atoms), _largest(second / atoms)
         return math.sqrt(min(summed, self.whole**2 * stacked))
+
+
+class AttentionKnown(Known):
+    """The constants of `ball-reach` and `ball-bend`."""
+
+    def __init__(self, model: AttentionModel, t: float):
+        self.model, self.t, self.parts = model, t, model.reach(t)
+        self.queries = model.join([part.query for part in self.parts])
+
+    @cached_property
+    def constant(self) -> Exponents:  # pyright: ignore
+        settled, bend = self.model.settled, None
+        found = {p: self.reached(p) for p in EXPONENTS}
+        for p, centre in settled.items():
+            bend = bend or self.bend
+            found[p] = min(found[p], centre + times(self.t, bend[p]))
+        found[math.inf] = _largest(self.rows)
+        return found
+
+    def reached(self, p: float | int) -> float:
+        """The constant of the ball, everything inflated by what the ball can do to it."""
+        query, one = _largest(self.queries), np.ones_like(self.queries)
+        if p == math.inf:
+            return _largest(self.direct)
+        if p == 1:
+            return query + self.model.columns([part.column for part in self.parts], one)
+        shares = [part.weight for part in self.parts]
+        return query + self.model.square([part.row for part in self.parts], shares, one)
+
+    @cached_property
+    def direct(self) -> Float[Array, " n"]:
+        return self.model.join([part.query + part.row for part in self.parts])
+
+    @cached_property
+    def bent_rows(self) -> Float[Array, " n"]:
+        return self.model.join([part.query_bend + part.row_bend for part in self.parts])
+
+    @cached_property
+    def rows(self) -> Float[Array, " n"]:  # pyright: ignore
+        if not self.model.settled:
+            return self.direct
+        centre = self.model.rows(True) + 4 * self.model.slack
+        return _finite(np.fmin(self.direct, centre + times(self.t, self.bent_rows)))
+
+    def bends(self, weights: Float[Array, " n"], moves: Float[Array, " n"]) -> Exponents:
+        model, parts = self.model, self.parts
+        query = _largest(weights * model.join([part.query_bend for part in parts]))
+        shares, rows = [part.weight for part in parts], [part.row_bend for part in parts]
+        size = float(moves.max())
+        bend = {
+            1: query + model.columns([part.column_bend for part in parts], weights),
+            2: query + model.square(rows, shares, weights),
+            math.inf: _largest(weights * self.bent_rows),
+        }
+        return {p: times(size, value) for p, value in bend.items()}
+
+    @property
+    def bend(self) -> Exponents:
+        one = np.ones_like(self.queries)
+        return self.bends(one, one)
+
+    def pulled(self, weights: Float[Array, " n"]) -> tuple[Float[Array, " n"], Exponents]:
+        most = float(weights.max())
+        return np.ones_like(weights), {p: most * self.constant[p] for p in EXPONENTS}
+
+    def carried(self, moves: Float[Array, " n"]) -> Float[Array, " n"]:
+        return self.rows * float(moves.max())
 
 
 def _largest(sizes: Array) -> float:
     """The maximum; inf where a number overflowed."""
-    return float(np.max(np.where(np.isfinite(sizes), sizes, np.inf)))
+    return float(np.max(_finite(sizes)))
+
+
+def _finite(sizes: Array) -> Array:
+    return np.where(np.isfinite(sizes), sizes, INFINITY)
 
 
 def _folded(head: Head) -> Head:

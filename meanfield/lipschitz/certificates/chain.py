@@ -1,18 +1,47 @@
 """Maps made of maps around a measure: a residual connection, one map after another."""
 
 import math
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float
 
 from .head import Atoms
 from .margin import longest
-from .model import Known, LocalModel
+from .model import EXPONENTS, Exponents, Known, LocalModel, Margins, times
 from .norms import EPS
-from .points import EXPONENTS
 
 
 Array = np.ndarray
+
+
+class ResidualKnown(Known):
+    """x + alpha f(mu, x)."""
+
+    def __init__(self, inner: Known, scale: float):
+        self.inner, self.scale = inner, scale
+
+    @cached_property
+    def constant(self) -> Exponents:  # pyright: ignore
+        return {p: 1 + self.scale * c for p, c in self.inner.constant.items()}
+
+    @cached_property
+    def rows(self) -> Float[Array, " n"]:  # pyright: ignore
+        return 1 + self.scale * self.inner.rows
+
+    @property
+    def bend(self) -> Exponents:
+        return {p: self.scale * b for p, b in self.inner.bend.items()}
+
+    def bends(self, weights: Float[Array, " n"], moves: Float[Array, " n"]) -> Exponents:
+        return {p: self.scale * b for p, b in self.inner.bends(weights, moves).items()}
+
+    def pulled(self, weights: Float[Array, " n"]) -> tuple[Float[Array, " n"], Exponents]:
+        most = float(weights.max())
+        return np.ones_like(weights), {p: most * self.constant[p] for p in EXPONENTS}
+
+    def carried(self, moves: Float[Array, " n"]) -> Float[Array, " n"]:
+        return moves + self.scale * self.inner.carried(moves)
 
 
 class ResidualModel(LocalModel):
@@ -28,18 +57,14 @@ class ResidualModel(LocalModel):
     def parts(self) -> list[LocalModel]:
         return self.inner.parts
 
-    def known(self, t: float) -> Known:
-        inner, size = self.inner.known(t), abs(self.scale)
-        return Known(
-            {p: 1 + size * c for p, c in inner.constant.items()},
-            {p: size * b for p, b in inner.bend.items()},
-        )
+    def known(self, t: float | Float[Array, " n"]) -> Known:
+        return ResidualKnown(self.inner.known(t), abs(self.scale))
 
     def at_centre(self, p: float | int, splitting: bool) -> float:
         return 1 + abs(self.scale) * self.inner.at_centre(p, splitting)
 
-    def travel(self, t: float) -> float:
-        return t + abs(self.scale) * self.inner.travel(t)
+    def travels(self, t: float | Float[Array, " n"]) -> Float[Array, " n"]:
+        return t + abs(self.scale) * self.inner.travels(t)
 
     def local(self, i: int) -> Float[Array, "e d"]:
         inner = self.inner.local(i)
@@ -52,57 +77,98 @@ class ResidualModel(LocalModel):
         return pulls + self.scale * self.inner.backward(pulls)
 
 
+class ChainKnown(Known):
+    r"""$D^2(f_m \circ \dots)(r, u) = \sum_k S_k f_k''(P_k r, P_k u)$, the last map first."""
+
+    def __init__(self, links: list[Known]):
+        self.links = links
+
+    @cached_property
+    def rows(self) -> Float[Array, " n"]:  # pyright: ignore
+        moves = np.ones_like(self.links[0].rows)
+        for link in self.links:
+            moves = link.carried(moves)
+        return moves
+
+    @cached_property
+    def heads(self) -> list[Exponents]:
+        """The constants of what comes before each map."""
+        found = [dict.fromkeys(EXPONENTS, 1.0)]
+        for link in self.links:
+            found.append({p: times(link.constant[p], found[-1][p]) for p in EXPONENTS})
+        return found
+
+    @cached_property
+    def constant(self) -> Exponents:  # pyright: ignore
+        weights, factor = self.pulled(np.ones_like(self.links[-1].rows))
+        pulled = {p: times(factor[p], float(weights.max())) for p in EXPONENTS}
+        return {p: min(pulled[p], self.heads[-1][p]) for p in EXPONENTS}
+
+    def bends(self, weights: Float[Array, " n"], moves: Float[Array, " n"]) -> Exponents:
+        carried = [moves]
+        for link in self.links[:-1]:
+            carried.append(link.carried(carried[-1]))
+        total, factor = dict.fromkeys(EXPONENTS, 0.0), dict.fromkeys(EXPONENTS, 1.0)
+        for k in reversed(range(len(self.links))):
+            bent = self.links[k].bends(weights, carried[k])
+            for p in EXPONENTS:
+                total[p] += times(factor[p], times(bent[p], self.heads[k][p]))
+            weights, more = self.links[k].pulled(weights)
+            factor = {p: times(factor[p], more[p]) for p in EXPONENTS}
+        return total
+
+    def pulled(self, weights: Float[Array, " n"]) -> tuple[Float[Array, " n"], Exponents]:
+        factor = dict.fromkeys(EXPONENTS, 1.0)
+        for link in reversed(self.links):
+            weights, more = link.pulled(weights)
+            factor = {p: times(factor[p], more[p]) for p in EXPONENTS}
+        return weights, factor
+
+    def carried(self, moves: Float[Array, " n"]) -> Float[Array, " n"]:
+        for link in self.links:
+            moves = link.carried(moves)
+        return moves
+
+
 class ChainModel(LocalModel):
     """Each map at the image of the measure under those before it."""
 
     def __init__(self, models: list[LocalModel], atoms: Atoms):
         self.atoms, self.models = atoms, models
-        self.image = models[-1].image if models else atoms.points
-        self.rounding = sum(model.rounding for model in models)
-        self.slack, self.drift = 0.0, 0.0
-        before = dict.fromkeys(EXPONENTS, 1.0)
-        for model in models:  # the error of each part, and what a base that drifted does to it
-            here = model.known(self.drift)
-            off = max(
-                before[p] * (model.slack + _times(here.bend[p], self.drift)) for p in EXPONENTS
-            )
-            self.slack = max(here.constant.values()) * self.slack + off
-            before = {p: _times(before[p], here.constant[p]) for p in EXPONENTS}
-            self.drift = model.drift + _times(here.constant[math.inf], self.drift)
+        self.image = models[-1].image
+        margins = Margins(models)
+        self.rounding, self.slack = margins.rounding, margins.slack
+        self.drift, self.drifts = margins.drift, margins.drifts
 
     @property
     def parts(self) -> list[LocalModel]:
         return [part for model in self.models for part in model.parts]
 
-    def known(self, t: float) -> Known:
-        constant, bend = dict.fromkeys(EXPONENTS, 1.0), dict.fromkeys(EXPONENTS, 0.0)
-        for model in self.models:
-            here = model.known(t)
-            for p in EXPONENTS:  # D^2 (g o f)(r, u) = D^2 g (Df r, Df u) + Dg D^2 f (r, u)
-                turned = _times(here.bend[p], constant[math.inf] * constant[p])
-                bend[p] = turned + _times(here.constant[p], bend[p])
-            # constant[inf] is needed above as it was before this map
-            constant = {p: _times(here.constant[p], constant[p]) for p in EXPONENTS}
-            t = self._beyond(model, t)
-        return Known(constant, bend)
+    def known(self, t: float | Float[Array, " n"]) -> Known:
+        links = []
+        for k, model in enumerate(self.models):
+            links.append(model.known(t))
+            t = self._beyond(k, t)
+        return ChainKnown(links)
 
     def at_centre(self, p: float | int, splitting: bool) -> float:
         return math.prod(model.at_centre(p, splitting) for model in self.models)
 
-    def travel(self, t: float) -> float:
-        for model in self.models:
-            t = self._beyond(model, t)
-        return t
+    def travels(self, t: float | Float[Array, " n"]) -> Float[Array, " n"]:
+        for k in range(len(self.models)):
+            t = self._beyond(k, t)
+        return np.asarray(t)
 
-    def _beyond(self, model: LocalModel, t: float) -> float:
-        """The radius around the computed image that holds the image of the ball."""
-        return model.travel(t) * (1 + 64 * self.rounding) + 4 * self.drift
+    def _beyond(self, k: int, t: float | Float[Array, " n"]) -> Float[Array, " n"]:
+        """The radii around the computed image that hold the image of the ball."""
+        far = self.models[k].travels(t)
+        return far * (1 + 64 * self.rounding) + 4 * self.drifts[k]
 
     def local(self, i: int) -> Float[Array, "e d"]:
-        product = np.eye(self.atoms.points.shape[1])
+        matrix = np.eye(self.atoms.points.shape[1])
         for model in self.models:
-            product = model.local(i) @ product
-        return product
+            matrix = model.local(i) @ matrix
+        return matrix
 
     def forward(self, moves: Float[Array, "r n d"]) -> Float[Array, "r n e"]:
         for model in self.models:
@@ -113,8 +179,3 @@ class ChainModel(LocalModel):
         for model in reversed(self.models):
             pulls = model.backward(pulls)
         return pulls
-
-
-def _times(a: float, b: float) -> float:
-    """A product in which zero times infinity is zero: a map that is constant stays so."""
-    return 0.0 if a == 0 or b == 0 else a * b

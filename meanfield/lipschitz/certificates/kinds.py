@@ -1,5 +1,6 @@
 """Which model of what is known around a measure belongs to which kind of map."""
 
+import itertools
 from functools import singledispatch
 
 from meanfield.attention import (
@@ -18,7 +19,9 @@ from .attention import AttentionModel
 from .chain import ChainModel, ResidualModel
 from .head import Atoms
 from .model import LocalModel
-from .points import AffineModel, NormModel, PerceptronModel
+from .perceptron import PerceptronModel
+from .point_chain import PointChain, PointResidual
+from .points import AffineModel, NormModel, PointModel
 
 
 @singledispatch
@@ -66,7 +69,10 @@ def _(f: MLP, atoms: Atoms) -> LocalModel:
 
 @local_model.register
 def _(f: Residual, atoms: Atoms) -> LocalModel:
-    return ResidualModel(local_model(f.f, atoms), float(f.scale))
+    inner, scale = local_model(f.f, atoms), float(f.scale)
+    if isinstance(inner, PointModel):
+        return PointResidual(inner, scale)
+    return ResidualModel(inner, scale)
 
 
 @local_model.register
@@ -76,7 +82,18 @@ def _(f: Composition, atoms: Atoms) -> LocalModel:
     for one in f.maps:
         models.append(local_model(one, here))
         here = here.at(models[-1].image)
-    return ChainModel(models, atoms)
+    links = _joined(models) or [PointChain([], atoms)]
+    return links[0] if len(links) == 1 else ChainModel(links, atoms)
+
+
+def _joined(models: list[LocalModel]) -> list[LocalModel]:
+    """Neighbouring maps of points are one."""
+    links: list[LocalModel] = []
+    for _, group in itertools.groupby(models, lambda model: isinstance(model, PointModel)):
+        run = list(group)
+        points = [model for model in run if isinstance(model, PointModel)]
+        links += [PointChain(points, run[0].atoms)] if len(points) > 1 else run
+    return links
 
 
 def _check_dim(atoms: Atoms, dim: int) -> None:

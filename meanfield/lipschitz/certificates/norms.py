@@ -61,6 +61,29 @@ def top_eigenvalue(gram: Float[Array, "k k"]) -> float:
     return float(np.linalg.norm(gram)) * (1 + 4 * gram.shape[0] * EPS)
 
 
+def spectral_norms(matrices: Float[Array, "n a b"]) -> Float[Array, " n"]:
+    """Upper bounds on the norms of matrices, one after the other."""
+
+    def one(matrix: Array) -> float:
+        gram = matrix @ matrix.T if matrix.shape[0] <= matrix.shape[1] else matrix.T @ matrix
+        error = 8 * EPS * (sum(matrix.shape) + 16) * float(np.trace(gram))
+        return math.sqrt(top_eigenvalue(gram) + error)
+
+    return np.array([one(matrix) for matrix in matrices])
+
+
+def positive_eigenvalue(matrix: Float[Array, "k k"], scale: Float[Array, " k"]) -> float:
+    r"""An upper bound on $\lambda_{\max}(S M S)$, S = diag(scale), for a symmetric M without
+    negative entries: $\max_k (M S^2 y)_k / y_k$ is one for every y > 0, and least at
+    the Perron vector."""
+    y, best = np.ones(len(matrix)), math.inf
+    for _ in range(12):
+        product = matrix @ (scale**2 * y)
+        best = min(best, float(np.max(product / y)))
+        y = product + 1e-6 * max(float(product.max()), 1e-300)
+    return best * (1 + 8 * EPS * (len(matrix) + 16))
+
+
 def lanczos_value(
     times: Callable[[Array], Array], size: int, steps: int = 20, rtol: float = 0.0
 ) -> float:
