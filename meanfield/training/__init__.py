@@ -22,6 +22,7 @@ from .factorization import (
 )
 from .field import (
     adjoint_field as adjoint_field,
+    first_variation as first_variation,
     gradient_field as gradient_field,
     squared_slope as squared_slope,
 )

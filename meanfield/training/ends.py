@@ -22,38 +22,34 @@ class Fixed(eqx.Module):
 
     module: Callable[..., Any]
 
+    def __call__(self, x: Float[Array, " d"] | Measure) -> Any:
+        arrays, rest = eqx.partition(self.module, eqx.is_array)
+        return act(eqx.combine(jax.lax.stop_gradient(arrays), rest), x)
+
 
 class Pooled(eqx.Module):
     r"""A map from a measure of tokens to one point, $\int f\, d\mu / \mu(1)$: a readout.
 
     Args:
       module: f, from (d,) to (e,).
+
+    Raises:
+      TypeError: when it is called on a point.
     """
 
     module: Callable[..., Any]
 
+    def __call__(self, mu: Measure) -> Float[Array, " e"]:
+        image = act(self.module, mu)
+        seen = jnp.where(image.present[:, None], image.points, 0)
+        return mu.normalize().weights @ seen
+
 
 def act(f: Callable[..., Any], x: Float[Array, " d"] | Measure) -> Any:
     """f at a point or at a measure: a map of points acts on a measure by pushforward."""
-    if isinstance(f, Fixed):
-        return act(_without_gradient(f.module), x)
-    if isinstance(f, Pooled):
-        if not isinstance(x, Measure):
-            raise TypeError(
-                "`Pooled` reads a Measure of tokens; got a point. Use its module alone."
-            )
-        return _pooled(f, x)
     if isinstance(x, Measure):
-        return f(x) if isinstance(f, AbstractInContextMap) else x.pushforward(f)
+        of_measures = isinstance(f, AbstractInContextMap | Fixed | Pooled)
+        return f(x) if of_measures else x.pushforward(f)
+    if isinstance(f, Pooled):
+        raise TypeError("`Pooled` reads a Measure of tokens; got a point. Use its module alone.")
     return f.point(x) if isinstance(f, AbstractPointMap) else f(x)
-
-
-def _without_gradient(module: Any) -> Any:
-    arrays, rest = eqx.partition(module, eqx.is_array)
-    return eqx.combine(jax.lax.stop_gradient(arrays), rest)
-
-
-def _pooled(f: Pooled, mu: Measure) -> Float[Array, " e"]:
-    image = act(f.module, mu)
-    seen = jnp.where(image.present[:, None], image.points, 0)
-    return mu.normalize().weights @ seen

@@ -4,6 +4,8 @@ The flow of a measure down the risk moves each particle against g(k, theta_kj), 
 the first variation; for a network this is the gradient of its parameters divided by their mass.
 """
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -55,11 +57,36 @@ def adjoint_field(net: MeanFieldResNet, loss: Loss, data: Data) -> Float[Array, 
     return per_mass(net.params.masses[..., None] * jnp.mean(fields, axis=0), net.params.masses)
 
 
-def adjoint_states(net: MeanFieldResNet, loss: Loss, x, y):
+@eqx.filter_jit
+def first_variation(
+    net: MeanFieldResNet, loss: Loss, data: Data, particles: Float[Array, "L K p"]
+) -> Float[Array, "L K"]:
+    r"""$\frac{\delta\, \mathrm{risk}}{\delta \mu}(k, \theta) = \frac1N \sum_i \langle p^i_{k+1},
+    \psi(\theta, x^i_k) \rangle$: how fast the risk grows with mass put into layer k at theta.
+
+    Its gradient in theta is the gradient field, at any theta.
+
+    Args:
+      net, loss, data: as in `risk`.
+      particles: K of them for each layer, not necessarily those of the network.
+    """
+
+    def of_example(x, y):
+        before, moves = _along_layers(net, loss, x, y)
+
+        def of_layer(thetas, state, p):
+            return jax.vmap(lambda theta: jnp.vdot(p, net.residual.psi(theta, state)))(thetas)
+
+        return jax.vmap(of_layer)(particles, before, moves)
+
+    return jnp.mean(jax.vmap(of_example)(*data), axis=0)
+
+
+def adjoint_states(net: MeanFieldResNet, loss: Loss, x: Any, y: Any) -> tuple[Any, Any]:
     """The states x_0, ..., x_L of an example, and the gradients p_0, ..., p_L of its loss with
     respect to each of them, stacked along the first axis."""
     states = net.hidden(x)
-    last = _at(states, net.depth)
+    last = jax.tree.map(lambda a: a[-1], states)
     p = jax.grad(lambda z: loss(act(net.readout, z), y))(last)
 
     def back(p, layer):
@@ -89,18 +116,17 @@ def _value_and_gradient(net: MeanFieldResNet, loss: Loss, data: Data):
     return jax.value_and_grad(of_points)(net.params.points)
 
 
-def _field_of_example(net: MeanFieldResNet, loss: Loss, x, y) -> Float[Array, "L M p"]:
-    states, adjoint = adjoint_states(net, loss, x, y)
+def _field_of_example(net: MeanFieldResNet, loss: Loss, x: Any, y: Any) -> Float[Array, "L M p"]:
+    before, moves = _along_layers(net, loss, x, y)
 
     def of_layer(particles, state, p):
-        velocities = jax.vmap(lambda theta: jax.vjp(net.residual.psi, theta, state)[1](p)[0])
-        return velocities(particles)
+        return jax.vmap(lambda theta: jax.vjp(net.residual.psi, theta, state)[1](p)[0])(particles)
 
-    before = jax.tree.map(lambda a: a[:-1], states)
-    after = jax.tree.map(lambda a: a[1:], adjoint)
-    moves = getattr(after, "points", after)
     return jax.vmap(of_layer)(net.params.points, before, moves)
 
 
-def _at(states, k: int):
-    return jax.tree.map(lambda a: a[k], states)
+def _along_layers(net: MeanFieldResNet, loss: Loss, x: Any, y: Any) -> tuple[Any, Array]:
+    """What enters each layer, and the gradient with respect to the points that leave it."""
+    states, adjoint = adjoint_states(net, loss, x, y)
+    moves = getattr(adjoint, "points", adjoint)
+    return jax.tree.map(lambda a: a[:-1], states), moves[1:]

@@ -44,6 +44,7 @@ class CrossEntropy(eqx.Module):
         return whole - target @ prediction
 
 
+@eqx.filter_jit
 def risk(net: MeanFieldResNet, loss: Loss, data: Data) -> Float[Array, ""]:
     r"""The risk $\frac1N \sum_i \ell(\mathrm{net}(x_i), y_i)$.
 

@@ -86,16 +86,22 @@ class MeanFieldResNet(eqx.Module):
         return self.params.points.shape[-2]
 
     def __call__(self, x: State) -> Any:
-        """The output for one input, a point of shape (d_in,) or a `Measure` of tokens."""
-        return act(self.readout, self._last(act(self.embedding, x)))
+        """The output for one input, a point of shape (d_in,) or a `Measure` of tokens.
 
+        Raises:
+          ValueError: the dimension of the states does not match the particles.
+        """
+        return act(self.readout, self._last(self._first(x)))
+
+    @eqx.filter_jit
     def outputs(self, xs: PyTree) -> Any:
         """The outputs for a batch: shape (N, d_in), or a `Measure` of shapes (N, n, d)."""
         return jax.vmap(self)(xs)
 
+    @eqx.filter_jit
     def hidden(self, x: State) -> Any:
         """All states of one input, stacked: x_0, ..., x_L, of shape (L + 1, d)."""
-        first = act(self.embedding, x)
+        first = self._first(x)
 
         def step(at, layer):
             after = self.layer(at, layer)
@@ -125,6 +131,21 @@ class MeanFieldResNet(eqx.Module):
             self.residual, params, self.embedding, self.readout, self.checkpointed
         )
 
+    def _first(self, x: State) -> Any:
+        first = act(self.embedding, x)
+        dim = getattr(first, "points", first).shape[-1]
+        size = self.residual.size(dim)
+        if size != self.params.dim:
+            raise ValueError(
+                f"states of dimension {dim} need particles of size {size} for "
+                f"{type(self.residual).__name__}; got `params` with points of shape "
+                f"{self.params.points.shape}. Look at the dimension of the inputs and `embedding`."
+            )
+        return first
+
     def _last(self, first: State) -> State:
-        step = jax.checkpoint(self.layer) if self.checkpointed else self.layer
-        return jax.lax.scan(lambda at, layer: (step(at, layer), None), first, self.layers)[0]
+        def step(at, layer):
+            return self.layer(at, layer)
+
+        once = jax.checkpoint(step) if self.checkpointed else step
+        return jax.lax.scan(lambda at, layer: (once(at, layer), None), first, self.layers)[0]

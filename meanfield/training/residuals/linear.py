@@ -3,6 +3,7 @@ r"""Particles that are matrices: residuals linear in the parameters (barboni2022
 from collections.abc import Callable
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
@@ -37,7 +38,7 @@ class LinearInFeatures(AbstractResidual):
         return self.features(x)
 
     def size(self, dim: int) -> int:
-        return dim * self.features(jnp.zeros(dim)).size
+        return dim * jax.eval_shape(self.features, jnp.zeros(dim)).size
 
     def random(
         self, shape: tuple[int, ...], dim: int, *, key: PRNGKeyArray
