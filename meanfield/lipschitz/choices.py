@@ -23,9 +23,11 @@ from meanfield.attention import (
     Softmax,
     TopMass,
 )
+from meanfield.attention.balance import balanced_pair
 from meanfield.measure import AbstractDomain
 
-from .ellipsoid import Ellipsoid, enclosing, float64, product_norm, spectral_norm
+from .ellipsoid import Ellipsoid, Matrix, enclosing, float64, product_norm, spectral_norm
+from .gauge import StackedHeads
 from .heads import AttentionSizes, HeadSizes, head_sizes, value_maps
 
 
@@ -190,15 +192,23 @@ def choice_sizes(
 def _free_sizes(f: AbstractAttention, domain: AbstractDomain) -> AttentionSizes:
     maps = value_maps(f)
     around = enclosing(domain, maps.dim)
+    values = [np.column_stack(pair) for pair in zip(maps.values, value_biases(f), strict=True)]
+    stacked, far = StackedHeads.of(maps.outputs, values), _farthest(around)
     heads, inner = [], []
-    parts = zip(free_scores(f, around), maps.outputs, maps.values, value_biases(f), strict=True)
-    for (score, query, key), O, V, bias in parts:
+    parts = zip(free_scores(f, around), maps.outputs, maps.values, values, strict=True)
+    for h, ((score, query, key), O, V, with_bias) in enumerate(parts):
         density, response = _free_density(f.choice, score)
-        reach, outer = around.reach(V, bias), around.reach(O @ V, O @ bias)
-        inner.append(FreeHead(query, key, reach, spectral_norm(V), density, response))
-        heads.append(FreeHead(query, key, outer, product_norm(O, V), density, response))
-    output = spectral_norm(np.concatenate(maps.outputs, axis=1))
-    return AttentionSizes(tuple(heads), tuple(inner), output)
+        outer, product = around.reach(O @ V, O @ with_bias[:, -1]), product_norm(O, V)
+        heads.append(FreeHead(query, key, outer, product, density, response))
+        W, lost = stacked.values[h], stacked.lost[h]
+        reach, norm = around.reach(W[:, :-1], W[:, -1]) + lost * far, spectral_norm(W[:, :-1])
+        inner.append(FreeHead(query, key, reach, norm + lost, density, response))
+    return AttentionSizes(tuple(heads), tuple(inner), stacked.whole)
+
+
+def _farthest(domain: Ellipsoid) -> float:
+    """A bound on |(x, 1)| over the domain."""
+    return math.hypot(domain.reach(np.eye(domain.dim), np.zeros(domain.dim)), 1.0)
 
 
 def _free_density(choice: AbstractChoice, largest_score: float) -> tuple[float, float]:
@@ -245,9 +255,17 @@ def _plain_scores(f: MultiheadAttention, domain: Ellipsoid) -> tuple[float, floa
     Q, K, scale = float64(f.query_proj[0]), float64(f.key_proj[0]), abs(f.score_scale)
     q = np.zeros(Q.shape[0]) if f.query_bias is None else float64(f.query_bias[0])
     k = np.zeros(K.shape[0]) if f.key_bias is None else float64(f.key_bias[0])
-    largest = scale * domain.reach(Q, q) * domain.reach(K, k)
+    largest = scale * _largest_product(np.column_stack([Q, q]), np.column_stack([K, k]), domain)
     query, key = domain.reach(Q.T @ K, Q.T @ k), domain.reach(K.T @ Q, K.T @ q)
     return _largest(f, largest), scale * query, scale * key
+
+
+def _largest_product(queries: Matrix, keys: Matrix, domain: Ellipsoid) -> float:
+    r"""A bound on $\langle L (x, 1), R (y, 1) \rangle$ by the lengths of balanced factors."""
+    left, right = balanced_pair(queries, keys)
+    lost = product_norm(np.hstack([queries.T, left.T]), np.vstack([keys, -right]))
+    lengths = [domain.reach(side[:, :-1], side[:, -1]) for side in (left, right)]
+    return lengths[0] * lengths[1] + lost * _farthest(domain) ** 2
 
 
 def _largest(f: SelfAttention | MultiheadAttention, score: float) -> float:

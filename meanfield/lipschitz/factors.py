@@ -23,6 +23,7 @@ from meanfield.attention import (
 )
 from meanfield.measure import Measure
 
+from .gauge import side_scales
 from .powers import operator_norm
 
 
@@ -107,12 +108,14 @@ def _(f: MultiheadAttention, atoms: Measure, positions: Array | None) -> Factors
         query = f.score_scale * f.query_proj
         sizes = _multihead_sizes(f, atoms, jnp.ones(()))
         return Factors(query, None, reach[..., None], True, values, f.output_proj, sizes)
-    longest = operator_norm(keys, squarings=5)[:, None]
-    reach = (longest * jnp.linalg.norm(q, axis=-1))[..., None]
+    left, right = side_scales(f)
+    behind = keys if f.key_norm is not None else right[..., None] * keys
+    longest = operator_norm(behind, squarings=5)[:, None]
+    reach = (longest * jnp.linalg.norm(left[:, None] * q, axis=-1))[..., None]
     stretch = jnp.ones((1, atoms.size))
     if f.key_norm is not None:
         stretch = _stretch(f, atoms)
-        reach = reach * stretch[:, None, :]
+        reach = reach * _stretch(f, atoms, right)[:, None, :]
     twist = _query_twist(f, atoms, positions)
     sizes = _multihead_sizes(f, atoms, jnp.max(stretch, 1, where=atoms.present, initial=0))
     return Factors(f.query_proj, twist, reach, False, values, f.output_proj, sizes)
@@ -166,12 +169,18 @@ def _query_twist(
     return each(z, where)
 
 
-def _stretch(f: MultiheadAttention, atoms: Measure) -> Float[Array, "H n"]:
-    """The operator norm (a Frobenius bound) of the key norm's derivative at each key."""
+def _stretch(
+    f: MultiheadAttention, atoms: Measure, scale: Float[Array, "H k"] | None = None
+) -> Float[Array, "H n"]:
+    """The operator norm (a Frobenius bound) of the key norm's derivative at each key, its
+    coordinates scaled or not."""
     assert f.key_norm is not None
     z = _projected(f.key_proj, f.key_bias, atoms.points)
     slopes = jax.vmap(jax.vmap(jax.jacfwd(f.key_norm.point)))(z)
-    return jnp.repeat(jnp.linalg.norm(slopes, axis=(2, 3)), f.group, axis=0)
+    slopes = jnp.repeat(slopes, f.group, axis=0)
+    if scale is not None:
+        slopes = scale[:, None, :, None] * slopes
+    return jnp.linalg.norm(slopes, axis=(2, 3))
 
 
 def _projected(matrices: Array, bias: Array | None, x: Array) -> Float[Array, "H n k"]:

@@ -18,7 +18,8 @@ from meanfield.attention import (
 )
 from meanfield.measure import AbstractDomain
 
-from .ellipsoid import Matrix, enclosing, float64, product_norm, spectral_norm
+from .ellipsoid import Matrix, enclosing, float64, product_norm
+from .gauge import StackedHeads
 from .scores import ScoreSizes, score_sizes
 
 
@@ -71,8 +72,8 @@ class AttentionSizes(eqx.Module):
 
     Args:
       heads: the values are those that come out, O_h V_h y.
-      inner: the values are V_h y.
-      output: the norm of the output projections side by side, [O_1 ... O_H].
+      inner: the values are V_h y, with V_h and O_h balanced.
+      output: the norm of the balanced output projections side by side, [O_1 ... O_H].
     """
 
     heads: tuple[Head, ...]
@@ -145,13 +146,16 @@ def _measured_sizes(
     maps = value_maps(f)
     around = enclosing(domain, maps.dim)
     scores = score_sizes(f, around, reach)
-    heads, inner = [], []
-    for score, O, V in zip(scores, maps.outputs, maps.values, strict=True):
-        seen = around.times(V)
-        heads.append(HeadSizes(score, product_norm(O, V), product_norm(O, seen)))
-        inner.append(HeadSizes(score, spectral_norm(V), spectral_norm(seen)))
-    output = spectral_norm(np.concatenate(maps.outputs, axis=1))
-    return AttentionSizes(tuple(heads), tuple(inner), output)
+    pairs = zip(scores, maps.outputs, maps.values, strict=True)
+    heads = tuple(
+        HeadSizes(score, product_norm(O, V), product_norm(O, around.times(V)))
+        for score, O, V in pairs
+    )
+    if len(heads) == 1:
+        return AttentionSizes(heads, heads, 1.0)
+    stacked = StackedHeads.of(maps.outputs, maps.values)
+    sizes = zip(scores, stacked.norms(), stacked.spreads(around), strict=True)
+    return AttentionSizes(heads, tuple(HeadSizes(*size) for size in sizes), stacked.whole)
 
 
 class ValueMaps(eqx.Module):

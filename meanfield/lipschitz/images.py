@@ -23,6 +23,7 @@ from meanfield.measure import AbstractDomain, Ball, LayerNormRange
 
 from .activation import activation_slope
 from .ellipsoid import enclosing, float64, length, product_norm, spectral_norm
+from .gauge import StackedHeads
 from .heads import value_maps
 
 
@@ -93,11 +94,12 @@ def _(f: CausalAttention, domain: AbstractDomain) -> AbstractDomain:
 def _(f: AbstractAttention, domain: AbstractDomain) -> AbstractDomain:
     maps = value_maps(f)
     around = enclosing(domain, maps.dim)
-    spreads = [around.times(V) for V in maps.values]
-    summed = sum(product_norm(O, spread) for O, spread in zip(maps.outputs, spreads, strict=True))
-    stacked = length(np.array([spectral_norm(spread) for spread in spreads]))
-    stacked *= spectral_norm(np.concatenate(maps.outputs, axis=1))
-    return _ball(length(maps.at(around.centre)) + min(summed, stacked))
+    pairs = zip(maps.outputs, maps.values, strict=True)
+    reach = sum(product_norm(O, around.times(V)) for O, V in pairs)
+    if len(maps.values) > 1:
+        stacked = StackedHeads.of(maps.outputs, maps.values)
+        reach = min(reach, stacked.whole * length(np.array(stacked.spreads(around))))
+    return _ball(length(maps.at(around.centre)) + reach)
 
 
 def _ball(radius: float) -> Ball:

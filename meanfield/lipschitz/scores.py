@@ -16,8 +16,10 @@ from meanfield.attention import (
     RelativeBias,
     SelfAttention,
 )
+from meanfield.attention.balance import on_host
 
 from .ellipsoid import Ellipsoid, Matrix, float64, product_norm, spectral_norm
+from .gauge import side_scales
 
 
 class ScoreSizes(eqx.Module):
@@ -160,23 +162,24 @@ def _sharp_log_column(scale: float, inner: float, centre: float, lowest: float, 
 
 def _features(f: MultiheadAttention, domain: Ellipsoid) -> ScoreSizes:
     """Features behind norms and rotations: only their lengths and Lipschitz constants count."""
-    head = _head(f)
-    reach_q, slope_q = _feature(head.query, head.query_bias, f.query_norm, domain)
-    reach_k, slope_k = _feature(head.key, head.key_bias, f.key_norm, domain)
+    head, (left, right) = _head(f), map(np.ravel, side_scales(on_host(f)))
+    reach_q, slope_q = _feature(head.query, head.query_bias, f.query_norm, left, domain)
+    reach_k, slope_k = _feature(head.key, head.key_bias, f.key_norm, right, domain)
     aligned = f.rotary is None and f.key_norm is None and f.soft_cap is None
     if aligned:  # the keys are then linear in the atom: their centre does not matter
-        reach_k = spectral_norm(domain.times(head.key))
+        reach_k = spectral_norm(domain.times(right[:, None] * head.key))
     spread = 2 * head.scale * reach_q * reach_k
     spread = spread if f.soft_cap is None else min(spread, 2 * abs(f.soft_cap))
     query, key = head.scale * slope_q * reach_k, head.scale * slope_k * reach_q
     return ScoreSizes(query, key, spread, math.inf, aligned)
 
 
-def _feature(matrix: Matrix, bias, norm, domain: Ellipsoid) -> tuple[float, float]:
-    """The largest length of a feature, and its Lipschitz constant."""
+def _feature(matrix: Matrix, bias, norm, scale, domain: Ellipsoid) -> tuple[float, float]:
+    """The largest length of a feature whose coordinates are scaled, and its Lipschitz constant."""
     if norm is None:
+        matrix, bias = scale[:, None] * matrix, scale * bias
         return domain.reach(matrix, bias), spectral_norm(matrix)
-    gamma = float(np.max(np.abs(float64(norm.gamma))))
+    gamma = float(np.max(np.abs(scale * float64(norm.gamma))))
     slope = math.inf if norm.epsilon == 0 else gamma / math.sqrt(norm.epsilon)
     return math.sqrt(bias.size) * gamma, spectral_norm(matrix) * slope
 

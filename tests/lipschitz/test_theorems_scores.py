@@ -67,15 +67,16 @@ def test_a_head_is_aligned_where_its_key_slopes_do_not_depend_on_the_key(name):
     assert all(head.aligned == aligned for head in score_sizes(f, enclosing(BALL, D), ATOMS))
 
 
-def test_sizes_of_values_are_those_of_the_projections(key):
+def test_sizes_of_values_are_those_of_the_products_and_of_their_balanced_factors(key):
     f = multihead(key)
-    sizes = attention_sizes(f, BALL, 1)
+    sizes, whole = attention_sizes(f, BALL, 1), []
     for h in range(HEADS):
         O, V = np.asarray(f.output_proj[h]), np.asarray(f.value_proj[h // f.group])
-        assert sizes.heads[h].value == pytest.approx(np.linalg.norm(O @ V, 2), rel=1e-12)
-        assert sizes.inner[h].spread == pytest.approx(RADIUS * np.linalg.norm(V, 2), rel=1e-12)
-    whole = np.concatenate(list(np.asarray(f.output_proj)), axis=1)
-    assert sizes.output == pytest.approx(np.linalg.norm(whole, 2), rel=1e-12)
+        U, S, _ = np.linalg.svd(O @ V)
+        whole.append(U[:, : len(V)] * np.sqrt(S[: len(V)]))
+        assert sizes.heads[h].value == pytest.approx(S[0], rel=1e-12)
+        assert sizes.inner[h].spread == pytest.approx(RADIUS * np.sqrt(S[0]), rel=1e-11)
+    assert sizes.output == pytest.approx(np.linalg.norm(np.hstack(whole), 2), rel=1e-11)
 
 
 def test_the_sharp_column_is_above_that_of_two_diracs_at_half_and_at_the_whole_radius():

@@ -16,8 +16,10 @@ from meanfield.attention import (
     is_softmax,
 )
 from meanfield.attention.attending import AbstractMask
+from meanfield.attention.balance import on_host
 
 from ..ellipsoid import float64
+from ..gauge import StackedHeads, side_scales
 from .head import Atoms, Head, rotated
 from .margin import longest
 
@@ -52,7 +54,8 @@ def heads_at(
 
 
 class Projections(eqx.Module):
-    """The affine maps of one head: the scale of the scores is in the query."""
+    """The affine maps of one head: the scale of the scores is in the query. Factors are balanced
+    as far as norms of single ones will be read; `lost` covers the rounding of that in V."""
 
     query: Float[Array, "k d"]
     query_bias: Float[Array, " k"]
@@ -61,6 +64,7 @@ class Projections(eqx.Module):
     value: Float[Array, "v d"]
     output: Float[Array, "e v"]
     rotary: Rotary | None = None
+    lost: float = 0.0
 
 
 @singledispatch
@@ -89,16 +93,26 @@ def _(f: MultiheadAttention) -> Iterator[Projections]:
     H, k, _ = f.query_proj.shape
     query_bias = np.zeros((H, k)) if f.query_bias is None else float64(f.query_bias)
     key_bias = np.zeros((H // f.group, k)) if f.key_bias is None else float64(f.key_bias)
+    outputs = list(float64(f.output_proj))
+    values = list(np.repeat(float64(f.value_proj), f.group, axis=0))
+    lost = [0.0]
+    if H > 1:  # a single head is folded: its value is what comes out
+        stacked = StackedHeads.of(outputs, values)
+        outputs, values, lost = stacked.outputs, stacked.values, stacked.lost
+    left = right = np.ones((H, k))
+    if f.rotary is not None:
+        left, right = side_scales(on_host(f))
     for h in range(H):
         g = h // f.group
         yield Projections(
-            f.score_scale * float64(f.query_proj[h]),
-            f.score_scale * query_bias[h],
-            float64(f.key_proj[g]),
-            key_bias[g],
-            float64(f.value_proj[g]),
-            float64(f.output_proj[h]),
+            f.score_scale * left[h, :, None] * float64(f.query_proj[h]),
+            f.score_scale * left[h] * query_bias[h],
+            right[h, :, None] * float64(f.key_proj[g]),
+            right[h] * key_bias[g],
+            values[h],
+            outputs[h],
             f.rotary,
+            lost[h],
         )
 
 
@@ -136,6 +150,7 @@ def _head(
         output=one.output,
         angles=angles,
         far=longest(x),
+        lost=one.lost,
         offset=float(np.abs(beside).max()),
     )
 

@@ -50,6 +50,7 @@ class Head(eqx.Module):
       output: O, shape (e, v).
       angles: cosines and sines of each position, or None without rotary.
       far: the largest |x_i|; offset: the largest part of a logit beside the score.
+      lost: a bound on an error of V in norm, besides that of its features.
     """
 
     query: Float[Array, "k d"]
@@ -64,6 +65,7 @@ class Head(eqx.Module):
     angles: tuple[Array, Array] | None
     far: float
     offset: float
+    lost: float = 0.0
 
     @property
     def rounding(self) -> float:
@@ -83,7 +85,12 @@ class Head(eqx.Module):
         """What the features of queries, keys and values are sums of, at most."""
         q = longest(self.q) + self.far * _frobenius(self.query)
         k = longest(self.k) + self.far * _frobenius(self.key)
-        return q, k, longest(self.v) + self.far * _frobenius(self.value)
+        return q, k, longest(self.v) + self.far * self.value_size
+
+    @property
+    def value_size(self) -> float:
+        """What the errors of V are relative to, in units of `rounding`."""
+        return _frobenius(self.value) + self.lost / self.rounding
 
     def slack(self, masses: Float[Array, " n"]) -> float:
         """The rounding error of the constants at the measure, before the output projection.
@@ -92,7 +99,7 @@ class Head(eqx.Module):
         value and |xi| times that of a slope; D_i likewise.
         """
         q, k, v = self.sizes
-        query, key, value = (_frobenius(x) for x in (self.query, self.key, self.value))
+        query, key, value = _frobenius(self.query), _frobenius(self.key), self.value_size
         apart = np.linalg.norm(self.v - self.means[:, None], axis=-1)
         apart_key = np.linalg.norm(self.k - (self.shares @ self.k)[:, None], axis=-1)
         slope = np.linalg.norm(self.turned @ self.key, axis=-1)

@@ -1,0 +1,78 @@
+"""No bound depends on how the products Q^T K and O V are written as factors."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from gauge_changes import regauged
+from random_maps import (
+    multihead,
+    norms,
+    random_measure,
+    random_sequence,
+    slopes,
+)
+
+import meanfield as mf
+from meanfield.attention.balance import balance_gauge
+from meanfield.lipschitz import upper_at
+from meanfield.lipschitz.images import image
+
+
+KINDS = {
+    "plain": lambda key: multihead(key),
+    "capped": lambda key: multihead(key, soft_cap=1.5),
+    "normed": lambda key: multihead(key, **norms(key)),
+    "query norm": lambda key: multihead(key, query_norm=norms(key)["query_norm"]),
+    "key norm": lambda key: multihead(key, key_norm=norms(key)["key_norm"]),
+    "turning": lambda key: multihead(key, rotary=mf.Rotary(theta=7.0)),
+    "turning, normed": lambda key: multihead(key, rotary=mf.Rotary(theta=7.0), **norms(key)),
+    "sigmoid": lambda key: multihead(key, choice=mf.Sigmoid()),
+    "linear": lambda key: multihead(key, choice=mf.Linear()),
+    "chi-square": lambda key: multihead(key, choice=mf.ChiSquare(1.0)),
+    "sloped": lambda key: multihead(key, score_bias=slopes()),
+}
+
+
+def pair(kind, key):
+    """An attention, the same in another gauge, and a measure for both."""
+    f = KINDS[kind](key)
+    ordered = f.rotary is not None or f.score_bias is not None
+    mu = random_sequence(key, s=3) if ordered else random_measure(key, n=5)
+    return f, regauged(f, np.random.default_rng(1)), mu
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_global_bounds_do_not_depend_on_the_gauge(kind, key):
+    f, g, mu = pair(kind, key)
+    np.testing.assert_allclose(f(mu).points, g(mu).points, rtol=1e-11, atol=1e-12)
+    for p in (1, 2, np.inf):
+        one, other = (mf.lipschitz_bound(h, mf.Ball(1.0), p=p, n=5).log_value for h in (f, g))
+        assert abs(one - other) < 1e-11
+    assert abs(image(f, mf.Ball(1.0)).radius / image(g, mf.Ball(1.0)).radius - 1) < 1e-11
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["plain", "normed", "key norm", "turning"])
+def test_upper_bounds_at_a_measure_do_not_depend_on_the_gauge(kind, key):
+    f, g, mu = pair(kind, key)
+    # the allowance for rounding grows with the condition of the factors
+    assert abs(upper_at(f, mu) / upper_at(g, mu) - 1) < 1e-5
+
+
+@pytest.mark.parametrize("kind", ["plain", "turning", "sloped"])
+def test_certificates_do_not_depend_on_the_gauge(kind, key):
+    f, g, mu = pair(kind, key)
+    for p in (1, 2, np.inf):
+        assert (
+            abs(mf.certify(f, mu, 0.01, p=p).value / mf.certify(g, mu, 0.01, p=p).value - 1) < 1e-6
+        )
+
+
+def test_bad_factors_do_not_spoil_a_bound(key):
+    f = multihead(key)
+    bad = jnp.diag(jnp.array([30.0, 1.0, 1 / 30]))
+    g = mf.MultiheadAttention(
+        f.query_proj, f.key_proj, bad @ f.value_proj, f.output_proj @ jnp.linalg.inv(bad)
+    )
+    bound, best = (mf.lipschitz_bound(h, mf.Ball(1.0)).value for h in (g, balance_gauge(g)))
+    assert abs(bound / best - 1) < 1e-9
