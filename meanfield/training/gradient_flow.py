@@ -97,7 +97,8 @@ def gradient_flow(
     with reporting(progress) as report:
         state, rows, finite = _followed(run, steps, checkpoint, report)
     columns = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
-    result = result_of(columns, finite=finite, follows_flow=method.follows_flow)
+    follows_flow = method.duration is not None and batches is None
+    result = result_of(columns, finite=finite, follows_flow=follows_flow)
     _tell(result, int(state.step), throw)
     return Training(
         net=problem.net(state.trained),

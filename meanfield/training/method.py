@@ -33,12 +33,10 @@ class Step(eqx.Module):
 class AbstractMethod(eqx.Module):
     """A way to follow the gradient flow in steps."""
 
-    step: eqx.AbstractVar[Any]
-
     @property
     @abc.abstractmethod
-    def follows_flow(self) -> bool:
-        """Whether short steps follow the gradient flow, `step` in its time at once."""
+    def duration(self) -> Any:
+        """The time of the flow that a step takes; None if steps do not follow the flow."""
 
     @property
     @abc.abstractmethod
@@ -67,8 +65,8 @@ class Euler(AbstractMethod):
     step: float | Float[Array, ""]
 
     @property
-    def follows_flow(self) -> bool:
-        return True
+    def duration(self) -> Any:
+        return self.step
 
     @property
     def description(self) -> str:
@@ -94,8 +92,8 @@ class Heun(AbstractMethod):
     step: float | Float[Array, ""]
 
     @property
-    def follows_flow(self) -> bool:
-        return True
+    def duration(self) -> Any:
+        return self.step
 
     @property
     def description(self) -> str:

@@ -39,8 +39,8 @@ class Proximal(AbstractMethod):
     history: int = eqx.field(default=20, static=True)
 
     @property
-    def follows_flow(self) -> bool:
-        return True
+    def duration(self) -> Any:
+        return self.step
 
     @property
     def description(self) -> str:

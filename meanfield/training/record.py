@@ -7,27 +7,33 @@ import numpy as np
 from jaxtyping import PyTree
 
 from .distance import index_layer_distances, layer_distances
+from .ends import act
+from .landscape import polyak_lojasiewicz
 from .loss import Data
 from .method import AbstractMethod, apart
 from .problem import TrainingProblem
+from .resnet import MeanFieldResNet
 from .steps import FlowState
 
 
 Row = dict[str, np.ndarray]
+
+_SMALL = 256  # rows of a kernel whose eigenvalues take milliseconds
 
 
 class Record(eqx.Module):
     """What is recorded, besides what costs no more than a step.
 
     Args:
-      certificate: whether to compute the certified Polyak-Lojasiewicz constant: the eigenvalues of
-        one kernel a layer, of the size of the number of examples.
+      certificate: whether to compute the certified lower bound on the ratio (see
+        `polyak_lojasiewicz`): by default where its kernels have at most 256 rows, one for each
+        coordinate of each example; with True always.
       distance: whether to compute distances to the start exactly: an assignment of M particles in
         each layer. Otherwise `distance` is NaN, and `index_distance` an upper bound on it.
       particles: whether to keep the particles themselves: L M p numbers a row.
     """
 
-    certificate: bool = eqx.field(default=True, static=True)
+    certificate: bool | None = eqx.field(default=None, static=True)
     distance: bool = eqx.field(default=True, static=True)
     particles: bool = eqx.field(default=False, static=True)
 
@@ -43,7 +49,7 @@ def row_of(
     """The numbers of one record; the risk and the slope are those on all data."""
     value, slope, index_layers, ends = _measured(problem, state.trained, start, data)
     net, first = problem.net(state.trained), problem.net(start)
-    step = np.nan if method.step is None else np.asarray(method.step)
+    step = np.nan if method.duration is None else np.asarray(method.duration)
     row = {
         "steps": state.step,
         "times": step * np.asarray(state.step),
@@ -58,12 +64,21 @@ def row_of(
         "layer_distance": np.full(net.depth, np.nan),
         "certified": np.nan,
     }
+    if _certifiable(net, data) if wanted.certificate is None else wanted.certificate:
+        found = polyak_lojasiewicz(net, problem.loss, data)
+        row["certified"] = np.nanmax([found.certified, found.certified_outer])
     if wanted.distance:
         layers = layer_distances(net.params, first.params)
         row |= {"distance": _total(net.params.base, layers, ends), "layer_distance": layers}
     if wanted.particles:
         row["particles"] = net.params.points
     return {name: np.asarray(entry) for name, entry in row.items()}
+
+
+def _certifiable(net: MeanFieldResNet, data: Data) -> bool:
+    """Whether the kernels of the certificate are small: they have a row for each number of x_0."""
+    first = jax.eval_shape(jax.vmap(lambda x: act(net.embedding, x)), data[0])
+    return jax.tree.leaves(first)[0].size <= _SMALL
 
 
 @eqx.filter_jit

@@ -88,7 +88,7 @@ class Training(eqx.Module):
         return self.slope**2 / self.risk
 
     @property
-    def rate(self) -> Float[np.ndarray, " R-1"]:
+    def rate(self) -> Float[np.ndarray, " intervals"]:
         r"""$-\Delta \log \mathrm{risk} / \Delta t$ between records."""
         return -np.diff(np.log(self.risk)) / np.diff(self.times)
 

@@ -33,11 +33,10 @@ class Optax(AbstractMethod):
     """
 
     transformation: "optax.GradientTransformation" = eqx.field(static=True)
-    step: Any = None
 
     @property
-    def follows_flow(self) -> bool:
-        return False
+    def duration(self) -> Any:
+        return None
 
     @property
     def description(self) -> str:

@@ -1,0 +1,214 @@
+"""The gradient flow of a network: its laws, its order, its identities, against closed forms."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import optax
+import pytest
+
+import meanfield as mf
+from meanfield.training import Euler, Fixed, Heun, MeanFieldResNet, Optax, Record, SquaredError
+
+
+QUICK = Record(certificate=False, distance=False)
+X64 = jax.config.jax_enable_x64
+
+
+def problem(key, *, depth=4, width=12, examples=5, outer=0.3):
+    net_key, x_key, y_key = jr.split(key, 3)
+    residual = mf.training.SingleHiddenLayer(outer=outer)
+    net = MeanFieldResNet.random(dim=2, depth=depth, width=width, key=net_key, residual=residual)
+    x = jr.normal(x_key, (examples, 2))
+    return net, (x, x + 0.5 * jr.normal(y_key, (examples, 2)))
+
+
+def points(run):
+    return np.asarray(run.net.params.points)
+
+
+def close(a, b, exact=1e-12, single=1e-4):
+    np.testing.assert_allclose(a, b, rtol=0, atol=exact if X64 else single)
+
+
+@pytest.fixture(scope="module")
+def run():
+    """A run of the prototype: no output weights at the start, small steps, many records."""
+    net, data = problem(jr.key(3), depth=8, width=24, outer=0.0)
+    record = Record(certificate=False)
+    return mf.gradient_flow(
+        net, SquaredError(), data, Euler(0.1), 1500, record_every=75, record=record
+    )
+
+
+def test_euler_is_gradient_descent_with_the_rate_divided_by_the_mass(key):
+    net, data = problem(key)
+    run = mf.gradient_flow(net, SquaredError(), data, Euler(0.1), 5, record=QUICK)
+    theta, rate = net.params.points, 0.1 * 4 * 12
+    for _ in range(5):
+        gradient = jax.grad(
+            lambda theta: mf.training.risk(net.with_points(theta), SquaredError(), data)
+        )(theta)
+        theta = theta - rate * gradient
+    close(points(run), theta)
+
+
+def test_optax_sgd_is_euler(key):
+    net, data = problem(key)
+    one = mf.gradient_flow(net, SquaredError(), data, Euler(0.1), 7, record=QUICK)
+    other = mf.gradient_flow(net, SquaredError(), data, Optax(optax.sgd(0.1)), 7, record=QUICK)
+    close(points(one), points(other))
+    assert np.all(np.isnan(other.times)) and one.times[-1] == pytest.approx(0.7)
+
+
+def test_adam_moves_each_number_by_its_rate_whatever_the_masses(key):
+    net, data = problem(key)
+    method = Optax(optax.adam(1e-3, eps=0.0))
+    after = mf.gradient_flow(net, SquaredError(), data, method, 1, record=QUICK)
+    close(np.abs(points(after) - net.params.points), 1e-3, exact=1e-14, single=1e-6)
+
+
+@pytest.mark.parametrize("method", [Euler(0.2), Heun(0.2), Optax(optax.adam(0.01))])
+def test_splitting_a_particle_leaves_the_flow_unchanged(method, key):
+    net, data = problem(key)
+    whole = mf.gradient_flow(net, SquaredError(), data, method, 20, record=QUICK)
+    halves = net.with_params(net.params.split(2))
+    split = mf.gradient_flow(halves, SquaredError(), data, method, 20, record=QUICK)
+    close(points(split)[:, ::2], points(whole))
+    close(points(split)[:, 1::2], points(whole))
+    close(split.path_length, whole.path_length)
+    close(split.slope, whole.slope)
+
+
+def test_order_of_particles_and_absent_ones_change_nothing(key):
+    net, data = problem(key)
+    theta = net.params.points
+    padded = jnp.concatenate([theta[:, ::-1], jnp.full_like(theta[:, :3], 9.0)], axis=1)
+    weights = jnp.concatenate([net.params.weights, jnp.zeros((4, 3))], axis=1)
+    other = net.with_params(mf.ConditionalMeasure(padded, weights, net.params.base))
+    one = mf.gradient_flow(net, SquaredError(), data, Heun(0.2), 10, record=QUICK)
+    two = mf.gradient_flow(other, SquaredError(), data, Heun(0.2), 10, record=QUICK)
+    close(points(two)[:, 11::-1], points(one))
+    close(points(two)[:, 12:], 9.0, exact=0)
+    close(two.index_distance, one.index_distance)
+
+
+@pytest.mark.skipif(not X64, reason="differences of order 1e-9")
+@pytest.mark.parametrize(("method", "order"), [(Euler, 1), (Heun, 2)])
+def test_the_error_falls_with_the_order_of_the_method(method, order, key):
+    net, data = problem(key)
+
+    def at_time_one(step):
+        steps = round(1 / step)
+        return points(
+            mf.gradient_flow(net, SquaredError(), data, method(step), steps, record=QUICK)
+        )
+
+    coarse, middle, fine = (at_time_one(step) for step in (0.02, 0.01, 0.005))
+    ratio = np.linalg.norm(coarse - middle) / np.linalg.norm(middle - fine)
+    assert np.log2(ratio) == pytest.approx(order, abs=0.03)
+
+
+def test_risk_falls_by_the_integral_of_the_squared_slope(key):
+    net, data = problem(key)
+    run = mf.gradient_flow(net, SquaredError(), data, Heun(0.01), 200, record_every=1, record=QUICK)
+    squares = run.slope**2
+    dissipated = np.sum((squares[1:] + squares[:-1]) / 2 * np.diff(run.times))
+    assert run.risk[0] - run.risk[-1] == pytest.approx(dissipated, rel=0.01**2 if X64 else 1e-3)
+
+
+@pytest.mark.slow
+def test_the_rate_late_in_training_is_the_polyak_lojasiewicz_ratio(run):
+    late = slice(len(run.rate) // 2, None)
+    means = (run.polyak_lojasiewicz[1:] + run.polyak_lojasiewicz[:-1]) / 2
+    np.testing.assert_allclose(run.rate[late], means[late], rtol=0.01)
+
+
+@pytest.mark.slow
+def test_the_certified_ratio_is_never_above_the_measured_one(key):
+    net, data = problem(key, outer=0.0)
+    run = mf.gradient_flow(net, SquaredError(), data, Euler(0.2), 100, record_every=50)
+    assert np.all(run.certified <= run.polyak_lojasiewicz) and np.all(run.certified > 0)
+
+
+@pytest.mark.slow
+def test_distances_and_paths_are_in_order(run):
+    assert run.distance[0] == run.path_length[0] == 0
+    assert np.all(run.distance <= run.index_distance * (1 + 1e-6))
+    assert np.all(run.index_distance <= run.path_length * (1 + 1e-6))
+    assert np.all(run.path_length <= run.path_bound * (1 + 1e-6))
+    assert run.result == mf.RESULTS.successful
+
+
+@pytest.mark.slow
+def test_distances_are_those_of_conditional_transport(run):
+    first, _ = problem(jr.key(3), depth=8, width=24, outer=0.0)
+    exact = mf.conditional_wasserstein(run.net.params, first.params)
+    assert run.distance[-1] == pytest.approx(float(exact), rel=1e-6)
+    assert np.sqrt(np.mean(run.layer_distance[-1] ** 2)) == pytest.approx(float(exact), rel=1e-6)
+
+
+@pytest.mark.slow
+def test_the_conclusions_of_the_convergence_theorem_hold_on_a_run(run):
+    ball = run.ball()
+    assert ball.inside and ball.travelled < ball.radius and ball.excess < 1e-3
+    assert ball.constant <= np.min(run.polyak_lojasiewicz)
+    wrong = run.ball(constant=100 * ball.constant)
+    assert not wrong.inside and wrong.excess > 0
+
+
+def test_exact_distances_see_through_a_permutation(key):
+    net, _ = problem(key)
+    mixed = net.params.with_points(net.params.points[:, ::-1])
+    assert np.all(mf.training.layer_distances(net.params, mixed) == 0)
+    assert np.all(mf.training.index_layer_distances(net.params, mixed) > 0.1)
+
+
+def test_particles_are_kept_where_asked(key):
+    net, data = problem(key)
+    record = Record(certificate=False, distance=False, particles=True)
+    run = mf.gradient_flow(net, SquaredError(), data, Euler(0.1), 4, record_every=2, record=record)
+    assert run.particles is not None and run.particles.shape == (3, *net.params.points.shape)
+    np.testing.assert_array_equal(run.particles[0], net.params.points)
+    np.testing.assert_array_equal(run.particles[-1], run.net.params.points)
+
+
+def test_ends_are_trained_unless_they_are_fixed(key):
+    net, data = problem(key)
+    linear = eqx.nn.Linear(2, 2, key=key)
+    ended = MeanFieldResNet(net.residual, net.params, Fixed(linear), linear)
+    run = mf.gradient_flow(ended, SquaredError(), data, Euler(0.1), 3, record=QUICK)
+    trained, frozen = run.net.readout, run.net.embedding
+    assert np.array_equal(frozen.module.weight, linear.weight)
+    assert not np.array_equal(trained.weight, linear.weight)
+    ends = np.sum((trained.weight - linear.weight) ** 2) + np.sum((trained.bias - linear.bias) ** 2)
+    layers = mf.training.index_layer_distances(run.net.params, net.params)
+    whole = np.sqrt(np.mean(np.square(layers)) + ends)
+    assert run.index_distance[-1] == pytest.approx(float(whole), rel=1e-5)
+
+
+def test_mini_batches_depend_on_the_key_alone_and_an_epoch_sees_each_example_once(key):
+    net, (x, y) = problem(key, examples=6)
+
+    def trained(key, size):
+        return mf.gradient_flow(
+            net, SquaredError(), (x, y), Euler(0.1), 3, batch_size=size, key=key, record=QUICK
+        )
+
+    one, same, other = (points(trained(jr.key(k), 2)) for k in (0, 0, 1))
+    np.testing.assert_array_equal(one, same)
+    assert not np.array_equal(one, other)
+    full = mf.gradient_flow(net, SquaredError(), (x, y), Euler(0.1), 3, record=QUICK)
+    close(points(trained(jr.key(0), 6)), points(full))
+    order = mf.training.steps.Batches(2, jr.key(0)).order(jnp.array(4), 6)
+    assert sorted(np.asarray(order)) == list(range(6))
+
+
+def test_single_precision_stays_single(key):
+    net, data = problem(key)
+    narrow = jax.tree.map(lambda a: a.astype(jnp.float32) if eqx.is_array(a) else a, (net, data))
+    run = mf.gradient_flow(narrow[0], SquaredError(), narrow[1], Heun(0.1), 5, record=QUICK)
+    wide = mf.gradient_flow(net, SquaredError(), data, Heun(0.1), 5, record=QUICK)
+    assert run.net.params.points.dtype == jnp.float32
+    np.testing.assert_allclose(points(run), points(wide), atol=1e-5)
