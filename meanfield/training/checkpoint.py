@@ -68,10 +68,9 @@ def load(path: str | os.PathLike, owner: str, like: PyTree) -> tuple[PyTree, lis
         )
     leaves, structure = jax.tree.flatten(like)
     found = [_as(stored[f"state_{i}"], leaf) for i, leaf in enumerate(leaves)]
-    names = [name.removeprefix("row_") for name in stored if name.startswith("row_")]
-    rows = [
-        {name: stored[f"row_{name}"][r] for name in names} for r in range(len(stored["row_steps"]))
-    ]
+    columns = {k.removeprefix("row_"): v for k, v in stored.items() if k.startswith("row_")}
+    count = len(columns["steps"])
+    rows = [{name: np.asarray(column[r]) for name, column in columns.items()} for r in range(count)]
     return jax.tree.unflatten(structure, found), rows
 
 

@@ -89,6 +89,8 @@ def gradient_flow(
     """
     every = max(1, steps // 50) if record_every is None else record_every
     _check_counts(steps, every)
+    if method.duration is not None and not method.duration > 0:
+        raise ValueError(f"`step` must be positive; got {method.duration}.")
     batches = _batches(_examples(data), batch_size, key)
     problem, start = training_problem(net, loss)
     method = _with_arrays(method, net.params.points.dtype)
