@@ -3,6 +3,7 @@
 from typing import Any
 
 import equinox as eqx
+import jax
 import numpy as np
 
 from ..transport.pairs import MEMORY
@@ -12,9 +13,10 @@ class Alternation(eqx.Module):
     r"""Alternation between couplings and transforms, from many starts {cite}`sebbouh2024`.
 
     Large measures are first sampled: all starts run on the sample, and those that end at different
-    optima with the lowest objectives are carried on to all atoms. The lowest objective on all
-    atoms wins. Every step with the best transform lowers the objective (theory page); nothing more
-    is promised, since the problem is not convex.
+    optima are carried on to larger samples and to all atoms, as long as their objectives are
+    within the sampling error of the lowest. The lowest objective on all atoms wins. Every step with
+    the best transform lowers the objective (theory page); nothing more is promised, since the
+    problem is not convex.
 
     Args:
       epsilon: the temperature, positive.
@@ -30,10 +32,12 @@ class Alternation(eqx.Module):
       marginal_tolerance: the marginal error of the coupling returned, as a share of the mass.
       max_steps: the largest number of transforms.
       sample: the number of atoms of each measure that the starts are run on; None for all.
-      finalists: at most so many optima are carried on to all atoms.
+      finalists: at most so many optima are carried on from a sample.
       step: the step of the proximal map; None takes the best transform at once.
       memory: the kernel is kept where it takes at most so many bytes, and otherwise made again
         block by block.
+      mesh: devices to share the rows among, along the first axis of the mesh; by default one. The
+        kernel is then not kept.
 
     Raises:
       ValueError: a setting out of range.
@@ -53,6 +57,7 @@ class Alternation(eqx.Module):
     finalists: int
     step: float | None
     memory: int
+    mesh: jax.sharding.Mesh | None = eqx.field(static=True)
 
     def __init__(
         self,
@@ -71,6 +76,7 @@ class Alternation(eqx.Module):
         finalists: int = 4,
         step: Any = None,
         memory: int = MEMORY,
+        mesh: jax.sharding.Mesh | None = None,
     ):
         self.epsilon = _checked("epsilon", epsilon, epsilon > 0, "positive")
         self.hottest = _checked("hottest", hottest, hottest >= 1, "at least 1")
@@ -86,7 +92,7 @@ class Alternation(eqx.Module):
         self.step = None if step is None else _checked("step", step, step > 0, "positive")
         self.relative, self.axes, self.random, self.inner = relative, axes, random, inner
         self.max_steps, self.sample, self.finalists = max_steps, sample, finalists
-        self.memory = memory
+        self.memory, self.mesh = memory, mesh
 
 
 def _checked(name: str, value: Any, allowed: Any, words: str) -> float:

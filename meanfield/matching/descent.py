@@ -2,21 +2,25 @@ r"""Alternation between couplings and transforms from a batch of starts, {cite}`
 
 A transport problem is solved inexactly by a few warm-started iterations, then the transform is the
 best one for the moments of its coupling. Iterations run on the device, transforms on the host: they
-are small, and some need decompositions.
+are small, and some need decompositions. Starts take turns on the device, so that one kernel is in
+memory, and those that have settled, or met another start, cost nothing more.
 """
 
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, Int
 
-from .sweeps import Swept, swept
-from .task import Task, pairs_of
+from .task import Task
+from .turns import Way, turns
 
 
 # Marginal errors (of at most two) above which potentials may have far to go.
 _FAR = 0.5
+# Two starts have met when their transforms differ by less than this share of their size, and by
+# less than one step before: on the two sides of a saddle they would part.
+_MET = 0.01
 
 
 class Schedule(NamedTuple):
@@ -42,7 +46,11 @@ class Schedule(NamedTuple):
 
 
 class Descent(NamedTuple):
-    """Where a batch of starts has come to."""
+    """Where a batch of starts has come to.
+
+    `cross`, `second`, `error` and `dual` are those of the coupling of the potentials; `met` is the
+    start, an earlier one, that a start has met, or its own number.
+    """
 
     transforms: Float[np.ndarray, "s q p"]
     f: Float[Array, "s n"]
@@ -52,84 +60,141 @@ class Descent(NamedTuple):
     error: Float[np.ndarray, " s"]
     change: Float[np.ndarray, " s"]
     dual: Float[np.ndarray, " s"]
-    steps: int
+    steps: Int[np.ndarray, " s"]
+    met: Int[np.ndarray, " s"]
+
+    @property
+    def alone(self) -> Bool[np.ndarray, " s"]:
+        """The starts that have met no earlier one."""
+        return self.met == np.arange(len(self.met))
+
+    def at(self, rows: Any) -> "Descent":
+        """Some of the starts, as a batch of their own."""
+        leaves: list[Any] = [leaf[np.asarray(rows)] for leaf in self]
+        return Descent(*leaves)._replace(met=np.arange(len(leaves[-1])))
 
 
-def descend(
-    task: Task,
-    transforms: Float[np.ndarray, "s q p"],
-    schedule: Schedule,
-    *,
-    keep: bool,
-    g: Any = None,
-) -> Descent:
-    """Alternate until no transform changes by more than the tolerance."""
-    g = jnp.zeros((len(transforms), len(task.b)), task.b.dtype) if g is None else g
-    f = jnp.zeros((len(transforms), len(task.a)), task.a.dtype)
-    temperature, steps, error = schedule.hottest * schedule.epsilon, 0, np.ones(len(transforms))
-    while True:
-        temperature = max(temperature, schedule.epsilon)
-        cold = temperature <= schedule.epsilon
-        found = _swept(task, transforms, f, g, temperature, schedule.inner, _way(keep, error))
-        f, g = found.f, found.g
-        cross, second = _moments(task, found)
-        new = _updated(task, transforms, cross, second, schedule.step, 1.0 if cold else 0.0)
-        change = _relative_change(transforms, new)
-        transforms, steps = new, steps + 1
-        error = np.asarray(found.error, np.float64)
-        settled = cold and bool((np.maximum(change, error) <= schedule.tolerance).all())
-        if settled or steps >= schedule.max_steps or not np.isfinite(change).all():
-            break
-        temperature *= schedule.cooling
+def begun(task: Task, transforms: Float[np.ndarray, "s q p"], g: Any = None) -> Descent:
+    """Starts at transforms; from potentials that are near those of an optimum, if given."""
+    s, _, p = transforms.shape
+    near = g is not None
     return Descent(
-        transforms, f, g, cross, second, error, change, np.asarray(found.dual, np.float64), steps
+        transforms=np.asarray(transforms, np.float64),
+        f=jnp.zeros((s, len(task.a)), task.a.dtype),
+        g=g if near else jnp.zeros((s, len(task.b)), task.b.dtype),
+        cross=np.zeros_like(transforms),
+        second=np.zeros((s, p, p)),
+        error=np.full(s, 0.0 if near else 1.0),
+        change=np.full(s, np.inf),
+        dual=np.full(s, -np.inf),
+        steps=np.zeros(s, int),
+        met=np.arange(s),
     )
 
 
+def descend(
+    task: Task, at: Descent, schedule: Schedule, way: Way, going: Bool[np.ndarray, " s"]
+) -> Descent:
+    """Alternate, with the starts that are `going`, until none changes by more than the
+    tolerance."""
+    temperature, apart = schedule.hottest * schedule.epsilon, np.inf
+    for _ in range(schedule.max_steps):
+        temperature = max(temperature, schedule.epsilon)
+        cold = temperature <= schedule.epsilon
+        at = _stepped(task, at, going, temperature, schedule, way, 1.0 if cold else 0.0)
+        if not np.isfinite(at.change[going]).all():
+            break
+        if cold:
+            met, apart = _meetings(at, going, apart)
+            at = at._replace(met=met)
+            settled = np.maximum(at.change, at.error) <= schedule.tolerance
+            going = going & ~settled & (met == np.arange(len(met)))
+        if not going.any():
+            break
+        temperature *= schedule.cooling
+    return _with_partners(at)
+
+
 def completed(
-    task: Task, at: Descent, epsilon: float, tolerance: float, max_steps: int, *, keep: bool
+    task: Task,
+    at: Descent,
+    epsilon: float,
+    tolerance: float,
+    max_steps: int,
+    way: Way,
+    going: Bool[np.ndarray, " s"],
 ) -> Descent:
     """The couplings of the transforms themselves, with their marginals met."""
-    f, g, rounds, error = at.f, at.g, 0, at.error
+    rounds = 0
     while True:
-        found = _swept(task, at.transforms, f, g, epsilon, 20, _way(keep, error))
-        f, g, rounds = found.f, found.g, rounds + 1
-        error = np.asarray(found.error, np.float64)
-        if bool((error <= tolerance).all()) or 20 * rounds >= max_steps:
-            break
-    cross, second = _moments(task, found)
-    dual = np.asarray(found.dual, np.float64)
-    return at._replace(f=f, g=g, cross=cross, second=second, error=error, dual=dual)
+        at = _swept(task, at, going, epsilon, _ROUND, way)
+        going, rounds = going & (at.error > tolerance), rounds + 1
+        if not going.any() or _ROUND * rounds >= max_steps:
+            return at
+
+
+# Iterations between two looks at the marginals.
+_ROUND = 20
 
 
 def objectives(task: Task, at: Descent) -> Float[np.ndarray, " s"]:
-    """The objective of each start, with the entropy, at its transform: what descends."""
-    return at.dual * task.free_mass + np.array([task.besides(m) for m in at.transforms])
+    """The objective of each start, with the entropy, at its transform: what descends. By duality,
+    so that it is low, by little, where marginals are not yet met."""
+    return at.dual * task.free_mass + np.array([float(task.besides(m)) for m in at.transforms])
 
 
-def _way(keep: bool, error: np.ndarray) -> str:
-    if not error.max() <= _FAR:
-        return "far"
-    return "kept" if keep else "streamed"
+def _stepped(task: Task, at: Descent, going, temperature, schedule, way, share) -> Descent:
+    """A few iterations, and the transform for the moments they end at."""
+    at = _swept(task, at, going, temperature, schedule.inner, way)
+    new = _updated(task, at, schedule.step, share)
+    change = _relative_change(at.transforms, new)
+    return at._replace(
+        transforms=np.where(going[:, None, None], new, at.transforms),
+        change=np.where(going, change, at.change),
+        steps=at.steps + going,
+    )
 
 
-def _swept(task: Task, transforms, f, g, temperature: float, steps: int, how: str) -> Swept:
-    pairs = pairs_of(task, jnp.asarray(transforms, task.x.dtype))
-    return swept(task.entropic(pairs, temperature), f, g, steps, how)
-
-
-def _moments(task: Task, found: Swept) -> tuple[np.ndarray, np.ndarray]:
+def _swept(task: Task, at: Descent, going, temperature: float, steps: int, way: Way) -> Descent:
+    if not at.error[going].max(initial=0.0) <= _FAR:
+        way = way.for_far_potentials
+    found = turns(task, at.transforms, at.f, at.g, going, temperature, steps, way)
     mass = task.free_mass
-    return mass * np.asarray(found.cross, np.float64), mass * np.asarray(found.second, np.float64)
+    news = (mass * found.cross, mass * found.second, found.error, found.dual)
+    olds = (at.cross, at.second, at.error, at.dual)
+    cross, second, error, dual = (
+        np.where(going.reshape(-1, *[1] * (old.ndim - 1)), np.asarray(new, np.float64), old)
+        for new, old in zip(news, olds, strict=True)
+    )
+    return at._replace(f=found.f, g=found.g, cross=cross, second=second, error=error, dual=dual)
 
 
-def _updated(task: Task, transforms, cross, second, step: float | None, share: float) -> np.ndarray:
+def _meetings(at: Descent, going, apart: Any) -> tuple[Int[np.ndarray, " s"], Any]:
+    """Whom each start has met, and how far apart all of them are now."""
+    flat = at.transforms.reshape(len(at.steps), -1)
+    now = np.linalg.norm(flat[:, None] - flat, axis=-1)
+    near = (now <= _MET * np.linalg.norm(flat, axis=-1)) & (now <= apart)
+    alone = at.met == np.arange(len(flat))
+    earlier = np.tril(near & alone & (going & alone)[:, None], -1)
+    return np.where(earlier.any(axis=1), earlier.argmax(axis=1), at.met), now
+
+
+def _with_partners(at: Descent) -> Descent:
+    """Starts that met another end where it ends."""
+    end = at.met
+    while (end[end] != end).any():
+        end = end[end]
+    leaves: list[Any] = [leaf[end] for leaf in at]
+    return Descent(*leaves)._replace(steps=at.steps, met=end)
+
+
+def _updated(task: Task, at: Descent, step: float | None, share: float) -> np.ndarray:
     if step is None:
-        return np.asarray(task.transform_for(cross, second, transforms, share))
-    slope = cross + task.pinned.cross
+        return np.asarray(task.transform_for(at.cross, at.second, at.transforms, share))
+    slope = at.cross + task.pinned.cross
     if task.squared:
-        slope = slope - transforms @ (second + task.pinned.second)
-    return np.asarray(task.regularizer.proximal(transforms + step * slope, step))
+        slope = slope - at.transforms @ (at.second + task.pinned.second)
+    return np.asarray(task.regularizer.proximal(at.transforms + step * slope, step))
 
 
 def _relative_change(old: np.ndarray, new: np.ndarray) -> Float[np.ndarray, " s"]:

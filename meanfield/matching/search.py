@@ -1,29 +1,24 @@
-"""The search over starts: on a sample of the atoms first, then on all of them."""
+"""The search over starts: on a sample of the atoms first, then on more and on all of them."""
 
+from itertools import pairwise
 from typing import NamedTuple
 
-import equinox as eqx
-import jax
-import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Float, Int, PRNGKeyArray
 
-from ..transport.entropic_problem import log_shares
-from ..transport.softmin import softmin
 from .alternation import Alternation
-from .descent import Descent, Schedule, completed, descend, objectives
+from .descent import Descent, Schedule, begun, completed, descend, objectives
+from .ladder import extended, ladder
 from .match import Starts
-from .starts import random_starts, sign_starts, systematic_sample
-from .task import Task, first_of, pairs_of
+from .optima import contenders, gap, grouped
+from .starts import random_starts, sign_starts
+from .task import Task
+from .turns import Way
 
 
-# Transforms that differ by less than this share of their size are one optimum.
-_SAME = 0.05
 # Transforms below this share of the largest cross-moment count as zero.
 _ZERO = 1e-6
-# Measures up to this multiple of the sample are not sampled.
-_MARGIN = 1.5
 
 
 class Found(NamedTuple):
@@ -34,31 +29,42 @@ class Found(NamedTuple):
     epsilon: float
 
 
+class Rung(NamedTuple):
+    """What was found on one sample: the optima that were run there, by their numbers, and their
+    objectives."""
+
+    optima: Int[np.ndarray, " k"]
+    objective: Float[np.ndarray, " k"]
+
+
 def search(task: Task, solver: Alternation, given: np.ndarray | None, key: PRNGKeyArray) -> Found:
     """The best optimum that the starts lead to."""
     sample_key, start_key = jr.split(key)
     first = schedule_of(task, solver, solver.hottest if given is None else 1.0)
-    small = _sampled(task, solver.sample, sample_key)
-    at = _from_starts(small, solver, first, given, start_key)
-    objective = objectives(small, at)
-    floor = _ZERO * small.moments.size
-    optimum = _grouped(at.transforms, objective, floor)
-    refined = np.full(len(objective), small is task)
-    transforms, steps = at.transforms.copy(), np.full(len(objective), at.steps)
-    runs: dict[int, Descent] = {}
-    for group in range(min(solver.finalists, int(optimum.max()) + 1)):
-        members = np.nonzero(optimum == group)[0]
-        leader = members[np.argmin(objective[members])]
-        runs[group] = _on_all(task, small, at, int(leader), solver, first)
-        objective[members], refined[members] = objectives(task, runs[group])[0], True
-        transforms[members], steps[members] = (
-            runs[group].transforms[0],
-            at.steps + runs[group].steps,
-        )
-    best = min(runs, key=lambda group: objective[optimum == group][0])
+    tasks = ladder(task, solver.sample, sample_key)
+    at = _from_starts(tasks[0], solver, first, given, start_key)
+    if tasks[0] is task:
+        at = _finished(task, at, np.arange(len(at.met)) == at.met, solver, first.epsilon)
+    objective = objectives(tasks[0], at)
+    floor = _ZERO * task.moments.size
+    optimum = grouped(at.transforms, objective, floor)
+    transforms, steps = at.transforms.copy(), at.steps.copy()
+    numbers = np.arange(optimum.max() + 1)
+    leaders = np.array([_lowest(objective, optimum == number) for number in numbers])
+    at, rungs = at.at(leaders), [Rung(numbers, objective[leaders])]
+    for small, large in pairwise(tasks):
+        chosen = _chosen(small, task, at, rungs[-1], int(solver.finalists))
+        numbers, at = rungs[-1].optima[chosen], at.at(chosen)
+        at = _carried(small, large, at, solver, first, large is task)
+        rungs.append(Rung(numbers, objectives(large, at)))
+        for number, transform, taken in zip(numbers, at.transforms, at.steps, strict=True):
+            transforms[optimum == number] = transform
+            steps[optimum == number] += taken
+    objective, refined = _compared(rungs, optimum)
+    best = at.at([int(np.argmin(rungs[-1].objective))])
     optimum = _merged(optimum, transforms, refined, objective, floor)
-    starts = Starts(transforms, objective, optimum, refined, steps, _gap(objective, optimum))
-    return Found(runs[best], starts, first.epsilon)
+    starts = Starts(transforms, objective, optimum, refined, steps, gap(objective, optimum))
+    return Found(best, starts, first.epsilon)
 
 
 def schedule_of(task: Task, solver: Alternation, hottest: float) -> Schedule:
@@ -74,6 +80,10 @@ def schedule_of(task: Task, solver: Alternation, hottest: float) -> Schedule:
     )
 
 
+def _lowest(objective: np.ndarray, among: np.ndarray) -> int:
+    return int(np.argmin(np.where(among, objective, np.inf)))
+
+
 def _from_starts(
     small: Task,
     solver: Alternation,
@@ -87,12 +97,13 @@ def _from_starts(
     elif small.squared:
         transforms = _from_inner_products(small, solver, key)
     else:
-        transforms = _scaled(small, _starts(small, solver, key))
-    at = descend(small, transforms, schedule, keep=_fits(small, solver, len(transforms)))
-    return _completed(small, at, solver, schedule)
+        transforms = _starts(small, solver, key) / small.regularizer.ridge
+    at = _descended(small, begun(small, transforms), schedule, solver)
+    return completed(small, at, schedule.epsilon, 0.0, 1, _way(small, solver), at.alone)
 
 
 def _starts(task: Task, solver: Alternation, key: PRNGKeyArray) -> np.ndarray:
+    """Cross-moments to begin with; without the regularizer, transforms are theirs."""
     axes = int(solver.axes)
     starts = [sign_starts(task.moments, axes)]
     if solver.random:
@@ -100,11 +111,6 @@ def _starts(task: Task, solver: Alternation, key: PRNGKeyArray) -> np.ndarray:
     if np.any(task.pinned.cross):
         starts.append(task.pinned.cross[None] / task.pinned.masses.sum())
     return np.concatenate(starts)
-
-
-def _scaled(task: Task, crosses: np.ndarray) -> np.ndarray:
-    """The transforms of cross-moments, without the regularizer."""
-    return crosses / task.regularizer.ridge
 
 
 def _from_inner_products(task: Task, solver: Alternation, key: PRNGKeyArray) -> np.ndarray:
@@ -115,90 +121,83 @@ def _from_inner_products(task: Task, solver: Alternation, key: PRNGKeyArray) -> 
     schedule = schedule_of(plain, solver, solver.hottest)._replace(
         epsilon=share * plain.epsilon_critical
     )
-    starts = _starts(plain, solver, key)
-    at = descend(plain, starts, schedule, keep=_fits(plain, solver, len(starts)))
+    at = _descended(plain, begun(plain, _starts(plain, solver, key)), schedule, solver)
     return task.transform_for(at.cross, at.second, np.zeros_like(at.transforms), 1.0)
 
 
-def _on_all(
-    task: Task, small: Task, at: Descent, k: int, solver: Alternation, schedule: Schedule
+def _descended(task: Task, at: Descent, schedule: Schedule, solver: Alternation) -> Descent:
+    going = np.ones(len(at.steps), bool)
+    return descend(task, at, schedule, _way(task, solver), going)
+
+
+def _chosen(small: Task, task: Task, at: Descent, rung: Rung, most: int) -> Int[np.ndarray, " k"]:
+    """The optima that may still be the best one on all atoms, at most so many."""
+    close = contenders(small, task, at, rung.objective)
+    order = np.argsort(np.where(close, rung.objective, np.inf), kind="stable")
+    return order[: min(most, int(close.sum()))]
+
+
+def _carried(
+    small: Task, large: Task, at: Descent, solver: Alternation, schedule: Schedule, last: bool
 ) -> Descent:
-    """One optimum of the sample, carried on to all atoms."""
-    one = jax.tree.map(lambda leaf: leaf[k : k + 1], at._replace(steps=np.zeros(1)))
-    if small is task:
-        return one._replace(steps=0)
-    keep = _fits(task, solver, 1)
-    g = _extended(task, small, one, schedule.epsilon)
-    on_all = schedule._replace(hottest=1.0)
-    found = descend(task, one.transforms, on_all, keep=keep, g=g)
-    return _completed(task, found, solver, schedule)
+    """Optima of a sample carried on to more atoms; a batch of always the same size."""
+    count, batch = len(at.steps), int(solver.finalists)
+    filled = at.at(np.concatenate([np.arange(count), np.zeros(batch - count, int)]))
+    going, way = np.arange(batch) < count, _way(large, solver)
+    new = begun(large, filled.transforms, extended(large, small, filled, schedule.epsilon))
+    new = descend(large, new, schedule._replace(hottest=1.0), way, going)
+    alone = going & new.alone
+    new = completed(large, new, schedule.epsilon, 0.0, 1, way, alone)
+    if last:
+        new = _finished(large, new, alone, solver, schedule.epsilon)
+    return new.at(new.met[:count])
 
 
-def _completed(task: Task, at: Descent, solver: Alternation, schedule: Schedule) -> Descent:
-    keep = _fits(task, solver, len(at.transforms))
-    return completed(task, at, schedule.epsilon, solver.marginal_tolerance, 5000, keep=keep)
+def _finished(
+    task: Task, at: Descent, going: np.ndarray, solver: Alternation, epsilon: float
+) -> Descent:
+    """The marginals of the best one met.
+
+    By duality every objective is low until its marginals are met; so the lowest is completed, until
+    the lowest is complete. No other can then be below it.
+    """
+    left, way = going.copy(), _way(task, solver)
+    while True:
+        best = _lowest(objectives(task, at), going)
+        if not left[best] or at.error[best] <= solver.marginal_tolerance:
+            return at.at(at.met)
+        one = np.arange(len(left)) == best
+        at = completed(task, at, epsilon, solver.marginal_tolerance, 5000, way, one)
+        left &= ~one
 
 
-def _extended(task: Task, small: Task, at: Descent, epsilon: float):
-    """The second potentials on all atoms: soft minima over the sample of the first."""
-    bridge = eqx.tree_at(lambda one: (one.y, one.b), small, (task.y, task.b))
-    data = eqx.tree_at(
-        lambda one: (one.cols, one.beta), small.data, (task.data.cols, task.data.beta)
-    )
-    if task.data.table is not None:
-        return None
-    bridge = eqx.tree_at(lambda one: one.data, bridge, data)
-    pairs = first_of(pairs_of(bridge, jnp.asarray(at.transforms, task.x.dtype)))
-    log_a = log_shares(small.shares[0])
-    soft = softmin(pairs.transpose, at.f[0], log_a, jnp.asarray(epsilon, task.x.dtype))
-    return task.sides[1].proximal(soft, jnp.asarray(epsilon, task.x.dtype))[None]
-
-
-def _sampled(task: Task, size: int | None, key: PRNGKeyArray) -> Task:
+def _way(task: Task, solver: Alternation) -> Way:
     n, m = task.x.shape[0], task.y.shape[0]
-    if size is None or max(n, m) <= _MARGIN * size:
-        return task
-    keys = jr.split(key)
-    rows, cols = (
-        np.arange(len(weights))
-        if len(weights) <= _MARGIN * size
-        else systematic_sample(np.asarray(weights, np.float64), size, k)
-        for weights, k in zip((task.a, task.b), keys, strict=True)
-    )
-    return task.at(rows, cols)
+    fits = n * m * task.x.dtype.itemsize <= solver.memory
+    return Way("kept" if fits and solver.mesh is None else "streamed", solver.mesh)
 
 
-def _fits(task: Task, solver: Alternation, batch: int) -> bool:
-    """Whether the kernels of a batch may be kept."""
-    n, m = task.x.shape[0], task.y.shape[0]
-    return batch * n * m * task.x.dtype.itemsize <= solver.memory
+def _compared(rungs: list[Rung], optimum: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The objective of every start, and whether it is that on all atoms.
 
-
-def _grouped(transforms: np.ndarray, objective: np.ndarray, floor: float) -> np.ndarray:
-    """Numbers of the optima, from the lowest objective up: transforms near each other share one."""
-    leaders: list[int] = []
-    optimum = np.zeros(len(objective), int)
-    for k in np.argsort(objective, kind="stable"):
-        size = max(np.linalg.norm(transforms[k]), floor)
-        near = [
-            group
-            for group, leader in enumerate(leaders)
-            if np.linalg.norm(transforms[k] - transforms[leader]) <= _SAME * size
-        ]
-        optimum[k] = near[0] if near else len(leaders)
-        if not near:
-            leaders.append(k)
-    return optimum
+    An optimum that was given up on a sample is as far above the best one as it was there: what a
+    sample changes for all optima alike cancels.
+    """
+    best = rungs[-1].optima[np.argmin(rungs[-1].objective)]
+    value = float(rungs[-1].objective.min())
+    objective, refined = np.zeros(len(optimum)), np.zeros(len(optimum), bool)
+    for rung in rungs:
+        own = rung.objective[rung.optima == best][0]
+        for number, found in zip(rung.optima, rung.objective, strict=True):
+            members = optimum == number
+            objective[members], refined[members] = value + max(found - own, 0.0), rung is rungs[-1]
+    return objective, refined
 
 
 def _merged(optimum, transforms, refined, objective, floor) -> np.ndarray:
     """The numbers again, after optima of the sample have met on all atoms."""
     order = np.where(refined, objective, np.inf)
-    return np.where(refined, _grouped(transforms, order, floor), optimum + len(optimum))
+    return np.where(refined, grouped(transforms, order, floor), optimum + len(optimum))
 
 
-def _gap(objective: np.ndarray, optimum: np.ndarray) -> float:
-    """How far the best start of another optimum is above the best, as a share of its size."""
-    best = objective.min()
-    others = objective[optimum != optimum[np.argmin(objective)]]
-    return float((others.min() - best) / max(abs(best), 1e-300)) if len(others) else float("inf")
+_gap, _grouped = gap, grouped  # names used by the search of relaxed problems

@@ -2,14 +2,14 @@ r"""Iterations of Sinkhorn for a fixed transform, and the moments of the couplin
 
 Potentials are carried as logarithms. `kept` forms the kernel once, about the potentials it begins
 with, and makes its soft minima by products with it; `streamed` makes the kernel again in every
-iteration, block by block. Both take the same steps, as long as no potential moves far: entries of
-a kernel that underflow do not answer. `far` makes both soft minima from logarithms and serves
-where potentials have far to go.
+iteration, block by block. Both take the same steps, with momentum, as long as no potential moves
+far: entries of a kernel that underflow do not answer. `far` makes both soft minima from logarithms
+and serves where potentials have far to go.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -53,13 +53,13 @@ class Entropic(NamedTuple):
     points: tuple[Float[Array, "n p"], Float[Array, "m q"]]
 
 
-def sweep(problem: Entropic, f: Any, g: Any, steps: int, how: str) -> Swept:
+def sweep(problem: Entropic, f: Any, g: Any, steps: Any, how: str) -> Swept:
     """So many iterations from the potential g, then the moments."""
     ways = {"kept": kept, "streamed": streamed, "far": far}
     return ways[how](problem, f, g, steps)
 
 
-def far(problem: Entropic, f: Float[Array, " n"], g: Float[Array, " m"], steps: int) -> Swept:
+def far(problem: Entropic, f: Float[Array, " n"], g: Float[Array, " m"], steps: Any) -> Swept:
     """Iterations with both soft minima from logarithms, block by block: two exponentials a pair."""
     (a, b), epsilon, (first, second) = problem.weights, problem.epsilon, problem.sides
     log_a, log_b = log_shares(a), log_shares(b)
@@ -72,7 +72,7 @@ def far(problem: Entropic, f: Float[Array, " n"], g: Float[Array, " m"], steps: 
     return streamed(problem, f, jax.lax.fori_loop(0, steps, step, g), 0)
 
 
-def kept(problem: Entropic, f: Float[Array, " n"], g: Float[Array, " m"], steps: int) -> Swept:
+def kept(problem: Entropic, f: Float[Array, " n"], g: Float[Array, " m"], steps: Any) -> Swept:
     r"""Iterations with the kernel $P_{ij} = b_j e^{(g_j - C_{ij}) / \varepsilon - t_i}$ kept, where
     $t_i$ is the largest exponent of a row."""
     pairs, epsilon, (a, b) = problem.pairs, problem.epsilon, problem.weights
@@ -88,18 +88,21 @@ def kept(problem: Entropic, f: Float[Array, " n"], g: Float[Array, " m"], steps:
         left = jnp.exp(log_a + top + f / epsilon)
         return f, left, powers, (left @ kernel) * powers
 
-    def step(_, now):
+    def once(now: Float[Array, " m"]):
         f, _, _, received = half(now)
-        return g + epsilon * _bounded((_raised(problem, f, now, received) - g) / epsilon)
+        return f, received
 
-    last = jax.lax.fori_loop(0, steps, step, g)
+    def bounded(now: Float[Array, " m"]):
+        return g + epsilon * _bounded((now - g) / epsilon)
+
+    last = _iterated(problem, g, steps, once, bounded)
     f, left, powers, received = half(last)
     images = kernel @ (powers[:, None] * y)
     sent = left * (kernel @ powers)
     return _swept(problem, f, last, left[:, None] * images, sent, received, x)
 
 
-def streamed(problem: Entropic, f: Float[Array, " n"], g: Float[Array, " m"], steps: int) -> Swept:
+def streamed(problem: Entropic, f: Float[Array, " n"], g: Float[Array, " m"], steps: Any) -> Swept:
     """Iterations by blocks of rows, in O(n + m) memory."""
     pairs, epsilon, (a, b) = problem.pairs, problem.epsilon, problem.weights
     x, y = problem.points
@@ -121,13 +124,36 @@ def streamed(problem: Entropic, f: Float[Array, " n"], g: Float[Array, " m"], st
         assert received is not None
         return out[:, 0], out[:, 1], out[:, 2:], received
 
-    def step(_, now):
+    def plain(now: Float[Array, " m"]):
         f, _, _, received = once(now, y[:, :0])
-        return _raised(problem, f, now, received)
+        return f, received
 
-    g = jax.lax.fori_loop(0, steps, step, g)
+    g = _iterated(problem, g, steps, plain, lambda now: now)
     f, sent, images, received = once(g, y)
     return _swept(problem, f, g, images, sent, received, x)
+
+
+def _iterated(
+    problem: Entropic,
+    g: Float[Array, " m"],
+    steps: Any,
+    once: Callable[[Array], tuple[Array, Array]],
+    bounded: Callable[[Array], Array],
+) -> Float[Array, " m"]:
+    """Half iterations that are carried on in the direction of the last one (Nesterov); momentum is
+    dropped where it points down the dual. The first step is plain."""
+
+    def step(_, state):
+        now, before, age = state
+        f, received = once(now)
+        plain = _raised(problem, f, now, received)
+        direction = plain - before
+        uphill = (_wanted(problem, now) - received) @ direction > 0
+        age = jnp.where(uphill, age + 1, 0)
+        share = jnp.where(age > 1, (age - 1) / (age + 2), 0.0).astype(direction.dtype)
+        return bounded(plain + share * direction), plain, age
+
+    return jax.lax.fori_loop(0, steps, step, (g, g, jnp.zeros((), jnp.int32)))[0]
 
 
 def _raised(problem: Entropic, f: Any, g: Any, received: Any) -> Float[Array, " m"]:
@@ -146,7 +172,6 @@ def _raised(problem: Entropic, f: Any, g: Any, received: Any) -> Float[Array, " 
 
 def _swept(problem: Entropic, f, g, images, sent, received, x) -> Swept:
     (a, b), sides, epsilon = problem.weights, problem.sides, problem.epsilon
-    wanted = jnp.where(b > 0, b * sides[1].share(g), 0.0)
     paid = jnp.sum(jnp.where(a > 0, a * sides[0].conjugate(-f), 0.0))
     paid += jnp.sum(jnp.where(b > 0, b * sides[1].conjugate(-g), 0.0))
     return Swept(
@@ -156,9 +181,15 @@ def _swept(problem: Entropic, f, g, images, sent, received, x) -> Swept:
         second=(x.T * sent) @ x,
         sent=sent,
         received=received,
-        error=jnp.sum(jnp.abs(received - wanted)) / jnp.sum(b),
+        error=jnp.sum(jnp.abs(received - _wanted(problem, g))) / jnp.sum(b),
         dual=-paid - epsilon * (jnp.sum(sent) - jnp.sum(a) * jnp.sum(b)),
     )
+
+
+def _wanted(problem: Entropic, g: Float[Array, " m"]) -> Float[Array, " m"]:
+    """The second marginal that a potential asks for: the weights, where they are fixed."""
+    b = problem.weights[1]
+    return jnp.where(b > 0, b * problem.sides[1].share(g), 0.0)
 
 
 def _log(x: Array) -> Array:
@@ -170,15 +201,3 @@ def _bounded(change: Array) -> Array:
     do not answer, and must be made again before they can."""
     most = 0.2 * jnp.log(jnp.finfo(change.dtype).max)
     return jnp.clip(change, -most, most)
-
-
-@eqx.filter_jit
-def swept(problem: Any, f: Any, g: Any, steps: int, how: str) -> Swept:
-    """`sweep` compiled, for a batch of costs and potentials (the leading axis of f and g)."""
-    (u, alpha, table), cols = problem.pairs.rows, problem.pairs.cols
-
-    def one(u: Array, alpha: Array, f: Array, g: Array) -> Swept:
-        pairs = BilinearPairs(rows=(u, alpha, table), cols=cols)
-        return sweep(problem._replace(pairs=pairs), f, g, steps, how)
-
-    return jax.vmap(one)(u, alpha, f, g)

@@ -17,9 +17,10 @@ from meanfield.matching import (
     SquaredDistance,
     match,
 )
-from meanfield.matching.descent import Descent, completed, objectives
+from meanfield.matching.descent import begun, completed, objectives
 from meanfield.matching.sweeps import far, kept, streamed
 from meanfield.matching.task import first_of, pairs_of
+from meanfield.matching.turns import Way
 
 
 SIZE, DIM, OTHER = 14, 3, 2
@@ -32,10 +33,8 @@ def problem(rng, regularizer=Ridge(), **kwargs):
 
 def at_optimum(task, transforms, epsilon):
     """The couplings of transforms, with marginals met to the last digits."""
-    s = len(transforms)
-    zeros = jnp.zeros((s, len(task.a))), jnp.zeros((s, len(task.b)))
-    begin = Descent(transforms, *zeros, None, None, np.ones(s), np.ones(s), np.zeros(s), 0)
-    return completed(task, begin, epsilon, 1e-12, 4000, keep=True)
+    going = np.ones(len(transforms), bool)
+    return completed(task, begun(task, transforms), epsilon, 1e-12, 4000, Way("kept"), going)
 
 
 @pytest.mark.parametrize("step", [0.1, 1.0, 10.0, 1000.0])
@@ -156,10 +155,22 @@ def test_the_three_kinds_of_iteration_take_the_same_steps(rng):
     transform = jnp.asarray(rng.normal(size=(1, OTHER, DIM)))
     entropic = task.entropic(first_of(pairs_of(task, transform)), 0.3 * task.epsilon_critical)
     f, g = jnp.zeros_like(task.a), jnp.asarray(0.1 * rng.normal(size=11))
-    ways = [way(entropic, f, g, 5) for way in (kept, streamed, far)]
-    for other in ways[1:]:
-        for one, two in zip(ways[0], other, strict=True):
-            assert_allclose(one, two, rtol=1e-9, atol=1e-12)
+    for steps, others in ((1, (streamed, far)), (5, (streamed,))):  # the first has no momentum
+        first = kept(entropic, f, g, steps)
+        for way in others:
+            for one, two in zip(first, way(entropic, f, g, steps), strict=True):
+                assert_allclose(one, two, rtol=1e-9, atol=1e-12)
+
+
+def test_momentum_ends_where_plain_iterations_do_and_sooner(rng):
+    task = problem(rng)
+    transform = jnp.asarray(rng.normal(size=(1, OTHER, DIM)))
+    entropic = task.entropic(first_of(pairs_of(task, transform)), 0.02 * task.epsilon_critical)
+    f, g = jnp.zeros_like(task.a), jnp.zeros_like(task.b)
+    begin = far(entropic, f, g, 50)
+    plain, quick = (way(entropic, f, begin.g, 50) for way in (far, kept))
+    assert quick.error < 0.3 * plain.error
+    assert_allclose(kept(entropic, f, begin.g, 2000).dual, far(entropic, f, g, 2000).dual)
 
 
 def test_blocks_of_rows_that_are_filled_up_add_nothing(rng, monkeypatch):
@@ -171,8 +182,9 @@ def test_blocks_of_rows_that_are_filled_up_add_nothing(rng, monkeypatch):
     monkeypatch.setattr("meanfield.transport.pairs._BLOCK", 99)  # nine of fourteen rows
     for way in (streamed, far):
         if way is far:
-            whole = kept(entropic, f, g, 5)
-        for one, two in zip(whole, way(entropic, f, g, 5), strict=True):
+            whole = kept(entropic, f, g, 1)
+        steps = 1 if way is far else 5
+        for one, two in zip(whole, way(entropic, f, g, steps), strict=True):
             assert_allclose(one, two, rtol=1e-9, atol=1e-12)
 
 
