@@ -5,7 +5,13 @@ from .cost import (
     InnerProduct as InnerProduct,
     SharedCost as SharedCost,
     SharedFeatures as SharedFeatures,
+    SignedDistance as SignedDistance,
     SquaredDistance as SquaredDistance,
+)
+from .embedding import (
+    SignedEmbedding as SignedEmbedding,
+    distortion_interval as distortion_interval,
+    signed_embedding as signed_embedding,
 )
 from .entrywise import (
     L1 as L1,
@@ -23,6 +29,7 @@ from .problem import (
     AbstractMatchingProblem as AbstractMatchingProblem,
     CostRegularized as CostRegularized,
 )
+from .refined import RefinedMatch as RefinedMatch, refined_match as refined_match
 from .regularizer import AbstractRegularizer as AbstractRegularizer, Ridged as Ridged
 from .scores import (
     foscttm as foscttm,
@@ -31,3 +38,4 @@ from .scores import (
 )
 from .solve import match as match
 from .spectral import Nuclear as Nuclear, Orthogonal as Orthogonal, Rank as Rank
+from .unbalanced import UnbalancedGromovWasserstein as UnbalancedGromovWasserstein

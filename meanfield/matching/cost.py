@@ -22,6 +22,26 @@ class SquaredDistance(AbstractCrossCost):
     r"""$c_M(x, y) = \frac12 |M x - y|^2$."""
 
 
+class SignedDistance(AbstractCrossCost):
+    r"""$k(x, x') = \sum_k \sigma_k (x_k - x'_k)^2$ on each space, for `GromovWasserstein` and
+    `UnbalancedGromovWasserstein` between the measures of two `signed_embedding`s.
+
+    Args:
+      x, y: the signs $\sigma$ on both spaces, shapes (p,) and (q,): plus and minus one.
+    """
+
+    x: Float[np.ndarray, " p"]
+    y: Float[np.ndarray, " q"]
+
+    def __init__(self, x: Any, y: Any):
+        self.x, self.y = (np.asarray(signs, np.float64).reshape(-1) for signs in (x, y))
+        for name, signs in (("x", self.x), ("y", self.y)):
+            if not np.isin(signs, (-1.0, 1.0)).all() or not len(signs):
+                raise ValueError(
+                    f"`{name}` must hold a sign, 1 or -1, for each coordinate; got {signs[:5]}."
+                )
+
+
 class SharedFeatures(eqx.Module):
     r"""Features that both measures have, as a second cost $|\tilde x_i - \tilde y_j|^2$.
 

@@ -4,7 +4,7 @@ import equinox as eqx
 import numpy as np
 
 from ..measure import Measure
-from .cost import AbstractCrossCost, InnerProduct
+from .cost import AbstractCrossCost, InnerProduct, SignedDistance
 from .entrywise import Ridge
 from .known import KnownPairs
 from .moments import Cloud, cloud
@@ -44,7 +44,8 @@ class GromovWasserstein(AbstractMatchingProblem):
         known: KnownPairs | None = None,
         shared: Shared | None = None,
     ):
-        self.cost, self.center = checked_cost(cost), center or not isinstance(cost, InnerProduct)
+        self.cost = cost if isinstance(cost, SignedDistance) else checked_cost(cost)
+        self.center = center or not isinstance(cost, InnerProduct)
         self.known, self.shared = known, shared
 
     def task(self, mu: Measure, nu: Measure) -> Task:

@@ -57,8 +57,9 @@ class CostRegularized(AbstractMatchingProblem):
       ridge: r; by default 1 with inner products (which need it) and 0 with squared distances.
       center: whether both measures are moved to mean zero first.
       rho: the price of a unit of mass that is not matched, in units of the cost (a pair has one for
-        each side): marginals are then free, with a Kullback-Leibler penalty. Only with squared
-        distances, or orthogonal transforms.
+        each side): marginals are then free, with a Kullback-Leibler penalty. With inner products
+        and transforms of any size, the objective would fall without bound as the mass grows: the
+        coupling then has mass one, and rho is the price of shares that differ (theory page).
       known: `KnownPairs`, part of every coupling.
       shared: `SharedFeatures` or `SharedCost`, a second part of the cost that needs no transform.
 
@@ -95,12 +96,11 @@ class CostRegularized(AbstractMatchingProblem):
             )
         self.center, self.known, self.shared = center, known, shared
         self.rho = prices(rho)
-        if np.isfinite(self.rho).any() and not _bounded(self.regularizer, cost):
-            raise ValueError(
-                "`rho` must be infinite with InnerProduct() and transforms of any size: the "
-                "objective falls without bound as the mass grows. Use SquaredDistance(), or the "
-                "regularizer Orthogonal()."
-            )
+
+    @property
+    def bounded(self) -> bool:
+        """Whether the cost is bounded below over all transforms, so that masses may grow."""
+        return isinstance(self.cost, SquaredDistance) or isinstance(self.regularizer, Orthogonal)
 
     def task(self, mu: Measure, nu: Measure) -> Task:
         clouds = cloud("mu", mu, self.center), cloud("nu", nu, self.center)
@@ -155,11 +155,6 @@ def assembled(
         constant=constant,
         symmetric=center and shared is None and known is None and norms == 0,
     )
-
-
-def _bounded(regularizer: AbstractRegularizer, cost: AbstractCrossCost) -> bool:
-    """Whether the cost is bounded below over all transforms."""
-    return isinstance(cost, SquaredDistance) or isinstance(regularizer, Orthogonal)
 
 
 def checked_cost(cost: Any) -> AbstractCrossCost:

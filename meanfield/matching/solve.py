@@ -17,6 +17,8 @@ from .match import Match
 from .moments import cloud
 from .problem import AbstractMatchingProblem, CostRegularized
 from .regularizer import inner
+from .relaxation import relaxation
+from .relaxed_match import relaxed_match
 from .search import Found, search
 from .task import Task, first_of, pairs_of
 
@@ -60,14 +62,27 @@ def match(
       RuntimeError: the match collapsed or did not settle (with `throw=True`).
     """
     key = jr.key(0) if key is None else key
+    by_moments = relaxation(problem, mu, nu)
+    if by_moments is None:
+        sol = _alternated(mu, nu, problem, solver, start, key)
+    else:
+        starts = _transforms(start, mu, nu)
+        sol = relaxed_match(by_moments, (mu, nu), _centres(mu, nu, problem), solver, starts, key)
+    if throw and sol.result != RESULTS.successful:
+        raise RuntimeError(str(RESULTS[sol.result]))
+    return sol
+
+
+def _alternated(mu, nu, problem, solver: Alternation, start: Any, key: PRNGKeyArray) -> Match:
     task = problem.task(mu, nu)
     if not float(jnp.sum(task.a)) > 1e-9 or not float(jnp.sum(task.b)) > 1e-9:
         raise ValueError("`known` pairs hold all the mass; nothing is left to match.")
     found = search(task, solver, _transforms(start, mu, nu), key)
-    sol = _match(mu, nu, problem, task, solver, found)
-    if throw and sol.result != RESULTS.successful:
-        raise RuntimeError(str(RESULTS[sol.result]))
-    return sol
+    return _match(mu, nu, problem, task, solver, found)
+
+
+def _centres(mu: Measure, nu: Measure, problem: AbstractMatchingProblem):
+    return cloud("mu", mu, problem.center).centre, cloud("nu", nu, problem.center).centre
 
 
 def _transforms(start: Any, mu: Measure, nu: Measure) -> np.ndarray | None:
@@ -110,7 +125,7 @@ def _match(
         mu=mu,
         nu=nu,
         potentials=(best.f[0], best.g[0]),
-        centres=(cloud("mu", mu, problem.center).centre, cloud("nu", nu, problem.center).centre),
+        centres=_centres(mu, nu, problem),
         task=task,
     )
 

@@ -65,6 +65,7 @@ class Task(eqx.Module):
       moments: the second moments of both measures.
       constant: what every coupling pays besides.
       symmetric: whether the zero transform is stationary (centred, no data, no known pairs).
+      signs: those of the coordinates of x and of y in $|x|^2 |y|^2$, all positive by default.
     """
 
     x: Float[Array, "n p"]
@@ -81,6 +82,7 @@ class Task(eqx.Module):
     moments: Moments
     constant: float
     symmetric: bool = eqx.field(static=True)
+    signs: tuple[Float[np.ndarray, " p"], Float[np.ndarray, " q"]] | None = None
 
     @property
     def epsilon_critical(self) -> float:
@@ -111,6 +113,8 @@ class Task(eqx.Module):
     def pinned_cost(self) -> float:
         """What the known pairs pay whatever the transform is."""
         rows, cols, masses = self.pinned[:3]
+        if not len(rows):
+            return 0.0
         x, y = (jnp.sum(points**2, axis=1) for points in (self.x[rows], self.y[cols]))
         costs = self.data.entries(rows, cols) - self.norms * x * y
         if self.squared:
@@ -190,15 +194,22 @@ def first_of(batch: BilinearPairs) -> BilinearPairs:
 def source_rows(task: Task, transform: Float[Array, "q p"], x: Float[Array, "n p"]):
     """The features and offsets of points of the first space, data left out."""
     images = jnp.matmul(x, transform.T, precision=jax.lax.Precision.HIGHEST)
-    norms = task.norms * jnp.sum(x**2, axis=1, keepdims=True)
+    norms = task.norms * _squared_norms(task, x, 0)[:, None]
     offset = task.squared * task.weight / 2 * jnp.sum(images**2, axis=1)
     return jnp.concatenate([task.weight * images, norms], axis=1), offset
 
 
 def target_cols(task: Task, y: Float[Array, "m q"]):
     """The features and offsets of points of the second space, data left out."""
-    norms = jnp.sum(y**2, axis=1)
+    norms = _squared_norms(task, y, 1)
     return jnp.concatenate([y, norms[:, None]], axis=1), task.squared * task.weight / 2 * norms
+
+
+def _squared_norms(task: Task, points: Float[Array, "n d"], side: int) -> Float[Array, " n"]:
+    squares = points**2
+    if task.signs is not None:
+        squares = squares * jnp.asarray(task.signs[side], points.dtype)
+    return jnp.sum(squares, axis=1)
 
 
 def _least_squares(regularizer: Ridged, cross: Any, second: Any, last: Any, share: float) -> Any:

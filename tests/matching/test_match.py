@@ -17,7 +17,6 @@ from meanfield.matching import (
     GromovWasserstein,
     InnerProduct,
     KnownPairs,
-    Orthogonal,
     Rank,
     SharedCost,
     SquaredDistance,
@@ -230,12 +229,6 @@ def test_a_large_price_balances(measures):
     free = match(*measures, CostRegularized(**problem, rho=1e4), solver, start=balanced)
     assert_allclose(free.transform, balanced.transform, atol=1e-2)
     assert_allclose(free.objective, balanced.objective, rtol=1e-2)
-
-
-def test_free_mass_is_refused_where_the_objective_has_no_bound():
-    with pytest.raises(ValueError, match="without bound"):
-        CostRegularized(rho=1.0)
-    assert CostRegularized(Orthogonal(), rho=1.0).rho == (1.0, 1.0)
 
 
 @slow
