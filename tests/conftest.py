@@ -4,9 +4,14 @@ import os
 import random
 
 
-# before JAX and NumPy load: small programs are compiled quickly rather than well, and small
+# before JAX and NumPy load: small programs are compiled quickly rather than well, without the
+# emitters of fusions that take half of the compiler's time and in one thread a worker, and small
 # matrices are not shared among threads that wait for each other
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false "
+    "--xla_cpu_parallel_codegen_split_count=1",
+)
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import equinox as eqx
@@ -40,6 +45,7 @@ _ELABORATE = (
 
 
 def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.name != "test_tutorials.py")  # the longest file first
     for item in items:
         if any(kind in item.name for kind in _ELABORATE):
             item.add_marker(pytest.mark.slow)
