@@ -83,11 +83,11 @@ def polyak_lojasiewicz(
       ValueError: the risk is not finite; more rows than 4096.
     """
     with jax.enable_x64(True):
-        net, data = _doubled((net, data))
+        net, data = in_float64((net, data))
         value = risk(net, loss, data)
         check_finite(value)
         slope = squared_slope(net, gradient_field(net, loss, data))
-        states, adjoint = jax.vmap(lambda x, y: adjoint_states(net, loss, x, y))(*data)
+        states, adjoint = _orbits(net, loss, data)
         rows = Rows.of(states, adjoint)
         rows.check(whole)
         bounds = [_of_layer(net, k, states, rows, whole) for k in range(net.depth)]
@@ -146,6 +146,12 @@ class Rows(eqx.Module):
         return roots[:, None] * gram[np.ix_(present, present)] * roots
 
 
+@eqx.filter_jit
+def _orbits(net: MeanFieldResNet, loss: Loss, data: Data) -> tuple[Any, Any]:
+    """The states and the adjoint states of all examples."""
+    return jax.vmap(lambda x, y: adjoint_states(net, loss, x, y))(*data)
+
+
 def _of_layer(
     net: MeanFieldResNet, k: int, states: Any, rows: Rows, whole: bool
 ) -> tuple[float, float, float]:
@@ -192,7 +198,7 @@ def _assembled(
     )
 
 
-def _doubled(tree: Any) -> Any:
+def in_float64(tree: Any) -> Any:
     """The tree with its floating arrays in float64."""
 
     def wide(x):
