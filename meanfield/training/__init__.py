@@ -1,6 +1,21 @@
 """Training as a flow of measures, and what it conserves."""
 
+from meanfield.attention.balance import (
+    balance_gauge as balance_gauge,
+    balancedness as balancedness,
+)
+
+from .attention_laws import (
+    attention_laws as attention_laws,
+    homogeneity as homogeneity,
+    layer_laws as layer_laws,
+)
 from .continuous import ContinuousResNet as ContinuousResNet
+from .convergence import (
+    ConvergenceBall as ConvergenceBall,
+    convergence_ball as convergence_ball,
+    convergence_radius as convergence_radius,
+)
 from .deep_linear import (
     SharpnessBounds as SharpnessBounds,
     balanced_minimizer as balanced_minimizer,
@@ -12,6 +27,12 @@ from .deep_linear_descent import StepSweep as StepSweep, sweep_steps as sweep_st
 from .distance import (
     index_layer_distances as index_layer_distances,
     layer_distances as layer_distances,
+)
+from .dynamics import (
+    AbstractDynamics as AbstractDynamics,
+    GradientDynamics as GradientDynamics,
+    MirrorDynamics as MirrorDynamics,
+    MomentumDynamics as MomentumDynamics,
 )
 from .ends import Fixed as Fixed, Pooled as Pooled
 from .factorization import (
@@ -35,7 +56,12 @@ from .landscape import (
 from .lie_rank import LieRank as LieRank, count_laws as count_laws, lie_rank as lie_rank
 from .loss import CrossEntropy as CrossEntropy, SquaredError as SquaredError, risk as risk
 from .method import AbstractMethod as AbstractMethod, Euler as Euler, Heun as Heun
+from .monitor import LawMonitor as LawMonitor, law_terms as law_terms
 from .proximal import Proximal as Proximal
+from .quadratic_laws import (
+    QuadraticLaws as QuadraticLaws,
+    find_quadratic_laws as find_quadratic_laws,
+)
 from .record import Record as Record
 from .residuals.heads import AttentionHeads as AttentionHeads
 from .residuals.hidden_layer import SingleHiddenLayer as SingleHiddenLayer

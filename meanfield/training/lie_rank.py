@@ -6,13 +6,16 @@ orthogonal to all of them, and then to all their iterated brackets. Where the sp
 constant dimension, Frobenius' theorem says that there are exactly D - dim of them.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import equinox as eqx
 
 from .factorization import AbstractFactorization
 from .polynomial import Field, RowSpace, bracket, evaluate, gradient, random_point
 
 
-def count_laws(network: AbstractFactorization, *, seed: int = 0) -> int:
+def count_laws(network: AbstractFactorization | Callable[..., Any], *, seed: int = 0) -> int:
     """The number of independent conservation laws of gradient flow, for generic data.
 
     Exact rank modulo 2^31 - 1 at a random point: a wrong count has a probability below one in a
@@ -21,7 +24,17 @@ def count_laws(network: AbstractFactorization, *, seed: int = 0) -> int:
     Args:
       network: `LinearNetwork(widths)`, `ReLUNetwork(widths, bias=...)` or `MonomialMap(...)`.
       seed: of the point.
+
+    Raises:
+      TypeError: for a network that is not told by polynomials.
     """
+    if not isinstance(network, AbstractFactorization):
+        raise TypeError(
+            "`network` must be told by the polynomials of its parameters (LinearNetwork, "
+            f"ReLUNetwork, MonomialMap) to be counted exactly; got {type(network).__name__}. For "
+            "any other, `find_quadratic_laws` finds laws from gradients alone, and `layer_laws` "
+            "knows those of attention, perceptrons and norms."
+        )
     return network.size - lie_rank(network, seed=seed).rank
 
 
