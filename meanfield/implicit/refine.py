@@ -19,22 +19,38 @@ class AbstractRefinement(eqx.Module):
     """How an approximate root x of F is refined: $x - P^{-1} F(x)$ for some P."""
 
     @abc.abstractmethod
-    def correction(self, function: Callable[[Any], Any], x: PyTree, residual: PyTree) -> PyTree:
-        """The correction $P^{-1} r$, of the structure of x, for the residual r = F(x)."""
+    def correction(
+        self,
+        function: Callable[[Any], Any],
+        x: PyTree,
+        residual: PyTree,
+        solve: Solve | None = None,
+    ) -> PyTree:
+        """The correction $P^{-1} r$, of the structure of x, for the residual r = F(x).
+
+        Whoever knows the problem may offer a `solve(forward, right)` for its linear systems.
+        """
 
 
 class Newton(AbstractRefinement):
     r"""The Newton step, $P = F_x(x)$: the error of the derivative becomes quadratic.
 
-    The linear system is solved without forming the matrix, by conjugate gradients on the normal
-    equations to the precision of the numbers, or by the function `solve(forward, right)` given.
+    The linear system is solved without forming the matrix: by the function `solve(forward, right)`
+    given here, else by the one that belongs to the problem, else by conjugate gradients on the
+    normal equations, to the precision of the numbers.
     """
 
     solve: Solve | None = None
 
-    def correction(self, function: Callable[[Any], Any], x: PyTree, residual: PyTree) -> PyTree:
+    def correction(
+        self,
+        function: Callable[[Any], Any],
+        x: PyTree,
+        residual: PyTree,
+        solve: Solve | None = None,
+    ) -> PyTree:
         _, forward = jax.linearize(function, x)
-        return solve_linear(forward, residual, self.solve)
+        return solve_linear(forward, residual, self.solve or solve)
 
 
 class Preconditioned(AbstractRefinement):
@@ -46,14 +62,26 @@ class Preconditioned(AbstractRefinement):
 
     apply: Callable[[Any, Any], Any]
 
-    def correction(self, function: Callable[[Any], Any], x: PyTree, residual: PyTree) -> PyTree:
+    def correction(
+        self,
+        function: Callable[[Any], Any],
+        x: PyTree,
+        residual: PyTree,
+        solve: Solve | None = None,
+    ) -> PyTree:
         return self.apply(x, residual)
 
 
 class Unrefined(AbstractRefinement):
     """No step: the implicit function theorem at the point that the solver left."""
 
-    def correction(self, function: Callable[[Any], Any], x: PyTree, residual: PyTree) -> PyTree:
+    def correction(
+        self,
+        function: Callable[[Any], Any],
+        x: PyTree,
+        residual: PyTree,
+        solve: Solve | None = None,
+    ) -> PyTree:
         return jax.tree.map(lambda leaf: 0 * leaf, x)
 
 

@@ -60,7 +60,8 @@ def refined_root(
       refinement: `Newton()`, `Preconditioned(apply)` or `Unrefined()`.
       steps: how many refinement steps.
       solve: `solve(forward, right)` for the linear system of the derivative, itself linear in
-        `right`; by default conjugate gradients on the normal equations, matrix-free.
+        `right`, and for that of the Newton steps; by default conjugate gradients on the normal
+        equations, matrix-free.
 
     Returns:
       a `RefinedRoot`.
@@ -77,9 +78,9 @@ def refined_root(
 
     refined, before = x, _norm(at_fixed(x))
     for _ in range(steps):
-        refined = _step(at_fixed, refinement, refined)
+        refined = _step(at_fixed, refinement, refined, solve)
     refined = jax.lax.stop_gradient(refined)
-    after = _step(at_fixed, refinement, refined)
+    after = _step(at_fixed, refinement, refined, solve)
 
     # zero, with the derivative F_y dy; the solve turns it into that of the root
     change = _difference(function(refined, y), jax.lax.stop_gradient(at_fixed(refined)))
@@ -94,8 +95,10 @@ def refined_root(
     )
 
 
-def _step(function: Callable[[Any], Any], refinement: AbstractRefinement, x: PyTree) -> PyTree:
-    return _difference(x, refinement.correction(function, x, function(x)))
+def _step(
+    function: Callable[[Any], Any], refinement: AbstractRefinement, x: PyTree, solve: Solve | None
+) -> PyTree:
+    return _difference(x, refinement.correction(function, x, function(x), solve))
 
 
 def _difference(x: PyTree, y: PyTree) -> PyTree:

@@ -9,6 +9,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Bool, Float
 
+from ..implicit import AbstractRefinement, Unrefined
 from ..measure import RESULTS, Measure
 from .cost import AbstractCost
 from .entropic_coupling import EntropicCoupling
@@ -17,6 +18,7 @@ from .implicit import Potentials, entropic_value, potentials_of
 from .mass import same_mass
 from .pairs import MEMORY, pairs_of
 from .sinkhorn_iterations import Iterate, Schedule, centred, extended, iterate
+from .sinkhorn_refinement import refined
 from .transport import AbstractSolver, Transport, held_constant
 
 
@@ -46,6 +48,9 @@ class Sinkhorn(AbstractSolver):
         before, from the largest cost down; zero begins at epsilon.
       memory: costs other than squared distances are kept where they take at most so many bytes.
       start: potentials (f, g) to begin with, from the `Transport` of a similar problem.
+      refinement: a last step before the derivatives are taken. `implicit.Newton()` squares the
+        marginal error, and the errors of all derivatives with it, for some products with the
+        coupling; by default none. A step that does not lower the marginal error is not taken.
       mesh: devices to share the rows among, along the first axis of the mesh; by default one.
 
     Raises:
@@ -57,6 +62,7 @@ class Sinkhorn(AbstractSolver):
     tolerance: Any
     cooling: Any
     start: Potentials | None
+    refinement: AbstractRefinement
     relative: bool = eqx.field(static=True)
     max_steps: int = eqx.field(static=True)
     memory: int = eqx.field(static=True)
@@ -72,6 +78,7 @@ class Sinkhorn(AbstractSolver):
         cooling: Any = 0.5,
         memory: int = MEMORY,
         start: Potentials | None = None,
+        refinement: AbstractRefinement = Unrefined(),
         mesh: jax.sharding.Mesh | None = None,
     ):
         self.epsilon = _number("epsilon", epsilon, lambda value: value > 0, "positive")
@@ -80,7 +87,7 @@ class Sinkhorn(AbstractSolver):
         if max_steps < 1:
             raise ValueError(f"`max_steps` must be at least 1; got {max_steps}.")
         self.relative, self.max_steps, self.memory = relative, max_steps, memory
-        self.start = start
+        self.start, self.refinement = start, refinement
         self.mesh = None if mesh is None else jax.sharding.Mesh(mesh.devices, mesh.axis_names)
 
     @property
@@ -96,6 +103,7 @@ class Sinkhorn(AbstractSolver):
         lazy = self._problem(mu, nu, cost, memory=0)[0]  # a table is not carried into the result
         fixed, scale = held_constant((problem, largest))
         last = iterate(fixed, self._first(fixed), self._schedule(fixed, scale))
+        last = refined(fixed, last, self.refinement)
         found = held_constant(centred(fixed, *extended(fixed, last.f, last.g)))
         f, g = potentials_of(problem, found)
         result = self._result(
@@ -127,6 +135,7 @@ class Sinkhorn(AbstractSolver):
             max_steps=self.max_steps,
             cooling=self.cooling,
             memory=self.memory,
+            refinement=self.refinement,
             mesh=self.mesh,
         )
 
