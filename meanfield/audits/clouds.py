@@ -5,6 +5,7 @@ are compared through small Gram matrices and never formed.
 """
 
 import abc
+import functools
 
 import equinox as eqx
 import numpy as np
@@ -40,7 +41,7 @@ def squared_distances(a: AbstractCloud, b: AbstractCloud) -> Float[np.ndarray, "
     Where that sum cancels, the distance is found again from the difference of the two particles.
     """
     norms = a.squared_norms[:, None] + b.squared_norms
-    squared = np.maximum(norms - 2 * a.overlaps(b), 0.0)
+    squared = norms - 2 * a.overlaps(b)
     rows, cols = np.nonzero(squared < _NEAR * norms)
     squared[rows, cols] = a.squared_gaps(b, rows, cols)
     return squared
@@ -169,4 +170,4 @@ def _squares(a, b, rows, cols) -> Float[np.ndarray, " k"]:
 
 
 def _greatest(arrays) -> np.ndarray:
-    return np.max(np.stack(list(arrays)), axis=0)
+    return functools.reduce(np.maximum, arrays)
