@@ -8,7 +8,7 @@ import numpy as np
 from meanfield.audits.comparison_record import LayerComparison, ModelComparison
 
 from .axes import label_axes, new_axes
-from .palette import ACCENT, MUTED, heat
+from .palette import ACCENT, INK, MUTED, heat
 
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _PANELS = 12  # the layers that moved most, of more
+_LABELLED = 24  # numbers on more bars than these would touch
 
 
 def layer_distances(comparison: ModelComparison, ax: "Axes | None" = None) -> "Axes":
@@ -26,7 +27,10 @@ def layer_distances(comparison: ModelComparison, ax: "Axes | None" = None) -> "A
     norms = [sum(layer.norms) / 2 or 1.0 for layer in comparison.layers]
     both = [(layer.distance, layer.index_distance) for layer in comparison.layers]
     found, in_order = 100 * np.array(both).reshape(-1, 2).T / np.array(norms)
-    ax.bar(places, found, color=heat(0.6), width=0.62, label="best matching")
+    bars = ax.bar(places, found, color=heat(0.6), width=0.62, label="best matching")
+    if len(places) <= _LABELLED:
+        labels = [f"{value:.2g}" if value > 1e-3 else "0" for value in found]
+        ax.bar_label(bars, labels, color=INK, fontsize="small")
     ax.plot(places, in_order, "_", color=ACCENT, ms=14, mew=2, label="in order")
     ax.set_xticks(places, [str(layer.layer) for layer in comparison.layers])
     highest = in_order.max(initial=0.0)
@@ -49,12 +53,12 @@ def layer_matching(
     from matplotlib.ticker import MaxNLocator
 
     ramp = LinearSegmentedColormap.from_list("near", [heat(1 - i / 8) for i in range(9)])
-    image = ax.imshow(np.asarray(layer.distances), cmap=ramp, vmin=0, aspect="equal")
+    image = ax.imshow(np.asarray(layer.distances), cmap=ramp, vmin=0, aspect="auto")
     n = len(layer.matching)
     ax.plot(layer.matching, range(n), "o", mfc="none", mec=ACCENT, mew=1.5, ms=max(3, 60 / n))
-    ax.figure.colorbar(image, ax=ax, label="distance", pad=0.02, fraction=0.046)
+    ax.figure.colorbar(image, ax=ax, label="distance", pad=0.02)
     for axis in (ax.xaxis, ax.yaxis):
-        axis.set_major_locator(MaxNLocator(integer=True, nbins=min(n, 12)))
+        axis.set_major_locator(MaxNLocator(integer=True, nbins=min(n, 8)))
     label_axes(ax, f"{particles} of B", f"{particles} of A (layer {layer.layer})", grid=False)
     return ax
 
