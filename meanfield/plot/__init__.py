@@ -22,6 +22,8 @@ if TYPE_CHECKING:
         model_comparison as model_comparison,
         model_comparison_image as model_comparison_image,
     )
+    from .deep_linear import step_threshold as step_threshold
+    from .implicit import derivative_errors as derivative_errors
     from .matching import (
         coupling_by_label as coupling_by_label,
         joint_embedding as joint_embedding,
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "attacks": ("peeling", "radii"),
     "audit": ("growth", "heads", "layers", "worst_tokens"),
+    "deep_linear": ("step_threshold",),
+    "implicit": ("derivative_errors",),
     "matching": ("coupling_by_label", "joint_embedding", "starts", "transform"),
     "comparison": (
         "layer_distances",
