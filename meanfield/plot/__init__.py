@@ -31,6 +31,12 @@ if TYPE_CHECKING:
         transform as transform,
     )
     from .overview import overview_png as overview_png
+    from .training import (
+        layer_travel as layer_travel,
+        particle_paths as particle_paths,
+        polyak_lojasiewicz as polyak_lojasiewicz,
+        step_sizes as step_sizes,
+    )
     from .transport import coupling as coupling, coupling_matrix as coupling_matrix
 
 _HOMES = {
@@ -46,6 +52,7 @@ _HOMES = {
         "model_comparison_image",
     ),
     "overview": ("overview_png",),
+    "training": ("layer_travel", "particle_paths", "polyak_lojasiewicz", "step_sizes"),
     "transport": ("coupling", "coupling_matrix"),
 }
 

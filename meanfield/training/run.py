@@ -104,16 +104,20 @@ class Training(eqx.Module):
         if not m > 0:
             raise ValueError(f"`constant` must be a positive ratio of slope^2 to risk; got {m}.")
         radius = 2 * float(np.sqrt(self.risk[0] / m))
-        known = self.index_distance if np.any(np.isnan(self.distance)) else self.distance
-        travelled = float(np.max(known))
+        travelled = float(np.max(self._known_distance))
         excess = float(np.max(np.log(self.risk / self.risk[0]) + m * self.times))
         return BallTest(m, radius, travelled, excess, travelled < radius)
 
+    @property
+    def _known_distance(self) -> Column:
+        return self.index_distance if np.any(np.isnan(self.distance)) else self.distance
+
     def __repr__(self) -> str:
+        ended = "successful" if self.result == RESULTS.successful else RESULTS[self.result]
         return (
             f"Training({self.steps[-1]} steps, risk {self.risk[0]:.3g} -> {self.risk[-1]:.3g}, "
-            f"distance {self.distance[-1]:.3g}, path {self.path_length[-1]:.3g}, "
-            f"{'successful' if self.result == RESULTS.successful else RESULTS[self.result]})"
+            f"distance {self._known_distance[-1]:.3g}, path {self.path_length[-1]:.3g}: "
+            f"{ended.split(':')[0].split('. ')[0]})"
         )
 
 
