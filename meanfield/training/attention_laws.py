@@ -27,7 +27,7 @@ from meanfield.attention import (
 from meanfield.attention.gauge import idle_key_bias, score_blocks, score_pairs, value_pairs
 
 
-Laws = dict[str, Float[Array, "*entries"]]
+Laws = dict[str, Float[Array, "..."]]
 
 
 def attention_laws(f: MultiheadAttention) -> Laws:

@@ -38,10 +38,10 @@ class LawMonitor(eqx.Module):
     """
 
     laws: Callable[[Any], dict[str, Array]] = eqx.field(static=True)
-    initial: dict[str, Float[Array, "*entries"]]
-    current: dict[str, Float[Array, "*entries"]]
-    turned: dict[str, Float[Array, "*entries"]]
-    added: dict[str, Float[Array, "*entries"]]
+    initial: dict[str, Float[Array, "..."]]
+    current: dict[str, Float[Array, "..."]]
+    turned: dict[str, Float[Array, "..."]]
+    added: dict[str, Float[Array, "..."]]
     steps: Int[Array, ""]
 
     @classmethod
@@ -58,12 +58,12 @@ class LawMonitor(eqx.Module):
         return cls(laws, now, now, zeros, zeros, jnp.zeros((), int))
 
     @property
-    def drift(self) -> dict[str, Float[Array, "*entries"]]:
+    def drift(self) -> dict[str, Float[Array, "..."]]:
         """How far the laws have gone: current - initial."""
         return jax.tree.map(jnp.subtract, self.current, self.initial)
 
     @property
-    def predicted(self) -> dict[str, Float[Array, "*entries"]]:
+    def predicted(self) -> dict[str, Float[Array, "..."]]:
         """The drift from the steps alone, turned + added: equal to `drift` up to rounding."""
         return jax.tree.map(jnp.add, self.turned, self.added)
 
