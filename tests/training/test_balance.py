@@ -51,8 +51,8 @@ def test_balanced_factors_make_the_same_attention(kind, key):
     g, mu = balance_gauge(f), measure(f, key)
     out = f(mu).points
     assert float(jnp.max(jnp.abs(g(mu).points - out))) < 1e-12 * float(jnp.max(jnp.abs(out)))
-    assert max(map(np.max, balancedness(g).values())) < 1e-14 < 0.1
-    assert min(map(np.max, balancedness(f).values())) > 0.1
+    assert max(map(np.max, balancedness(g).values())) < 1e-14
+    assert min(map(np.max, balancedness(f).values())) > 0.05
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -110,8 +110,6 @@ def test_causal_attention_and_single_precision(key):
 
 def test_what_has_no_factors_is_refused_by_name(key):
     for f in (mf.SelfAttention(jnp.eye(2), jnp.eye(2)), l2_attention(key)):
-        with (
-            as_installed(),
-            pytest.raises(TypeError, match=f"to have factors .* got {type(f).__name__}"),
-        ):
+        named = f"to have factors .* got {type(f).__name__}"
+        with as_installed(), pytest.raises(TypeError, match=named):
             balance_gauge(f)

@@ -65,7 +65,7 @@ def test_descent_adds_the_law_of_the_gradient_times_the_square_of_the_step(key):
 @pytest.mark.slow
 def test_drift_at_a_fixed_time_is_proportional_to_the_step(key):
     f, loss = problem(key)
-    drifts = [largest(trained(f, loss, optax.sgd(8 / n), n)[1].drift) for n in (200, 400, 800)]
+    drifts = [largest(trained(f, loss, optax.sgd(0.5 / n), n)[1].drift) for n in (200, 400, 800)]
     assert drifts[0] / drifts[1] == pytest.approx(2, rel=0.1)
     assert drifts[1] / drifts[2] == pytest.approx(2, rel=0.05)
 
