@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from meanfield.measure import Measure
-from meanfield.models import Layer, ModelError
+from meanfield.models import Layer, ModelError, Transformer
 from meanfield.transport import SparseCoupling, optimal_transport
 
 from .clouds import squared_distances
@@ -28,8 +28,8 @@ _ROUNDING = 1e-12
 
 
 def compare_models(
-    model_a,
-    model_b,
+    model_a: Transformer,
+    model_b: Transformer,
     particles: AbstractParticles = Heads(),
     *,
     base: Any = None,

@@ -7,13 +7,13 @@ import jax
 import numpy as np
 
 from meanfield.attention import AbstractPointMap, CausalAttention
-from meanfield.models import Layer, ModelError
+from meanfield.models import Layer, ModelError, Transformer
 
 from .head_particles import multihead
 from .neuron_particles import perceptron
 
 
-def check_same_architecture(model_a, model_b) -> None:
+def check_same_architecture(model_a: Transformer, model_b: Transformer) -> None:
     """Raises ModelError, with one line that says what differs, unless layers of both are alike.
 
     Families may differ where layers do not (BERT and RoBERTa); so may vocabularies and lengths.
@@ -27,7 +27,7 @@ def check_same_architecture(model_a, model_b) -> None:
             )
 
 
-def _facts(model) -> Iterator[tuple[str, Any]]:
+def _facts(model: Transformer) -> Iterator[tuple[str, Any]]:
     """What two checkpoints of one architecture have in common, the plainest first."""
     yield "the number of layers", len(model.layers)
     yield "the dimension", model.dim

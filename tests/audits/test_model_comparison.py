@@ -140,6 +140,63 @@ def turned_products(layer, period):
     return np.einsum("hkd,thek->thde", key, np.stack(turned)) * f.score_scale
 
 
+def test_coordinates_that_do_not_turn_have_a_gauge_of_their_own(key):
+    def half_turning(f, _):
+        return dataclasses.replace(f, rotary=mf.Rotary(dims=f.key_proj.shape[1] // 2))
+
+    model, rng = (
+        everywhere(load("llama"), MultiheadAttention, half_turning),
+        np.random.default_rng(0),
+    )
+    r = attention_of(model.layers[0]).rotary.dims
+    plane, free = rng.normal(size=(2, r // 2)), rng.normal(size=(r, r))
+    a, b = np.diag(plane[0]), np.diag(plane[1])
+    C = np.block([[np.block([[a, -b], [b, a]]), np.zeros((r, r))], [np.zeros((r, r)), free]])
+    back = np.linalg.inv(C).T
+    gauge = {"query_proj": C, "key_proj": back}
+    other = everywhere(
+        model,
+        MultiheadAttention,
+        lambda f, _: dataclasses.replace(f, **{n: g @ getattr(f, n) for n, g in gauge.items()}),
+    )
+    same_function(attention_of(model.layers[0]), attention_of(other.layers[0]), key)
+    assert compare_models(model, other).relative < 1e-13
+    mixed = everywhere(  # the same matrix mixes what turns with what does not: another function
+        model,
+        MultiheadAttention,
+        lambda f, _: dataclasses.replace(
+            f, query_proj=C[::-1] @ f.query_proj, key_proj=back[::-1] @ f.key_proj
+        ),
+    )
+    assert compare_models(model, mixed).relative > 0.1
+
+
+def test_heads_that_do_nothing_or_do_the_same_are_the_exceptions(bert, key):
+    """Equal functions at a positive distance: the theorem asks for M_h != 0 and distinct A_h."""
+
+    def silent(f, _):
+        return dataclasses.replace(f, output_proj=f.output_proj.at[0].set(0.0))
+
+    def twin(f, _):
+        same = {n: getattr(f, n).at[1].set(getattr(f, n)[0]) for n in twins}
+        return dataclasses.replace(f, **same)
+
+    twins = ("query_proj", "key_proj", "query_bias", "key_bias", "value_proj", "value_bias")
+    silenced = everywhere(bert, MultiheadAttention, silent)
+    louder_silence = louder(silenced, layer=0, head=0, factor=2.0)
+    twinned = everywhere(bert, MultiheadAttention, twin)
+    shifted = everywhere(
+        twinned,
+        MultiheadAttention,
+        lambda f, _: dataclasses.replace(
+            f, output_proj=f.output_proj.at[0].add(1.0).at[1].add(-1.0)
+        ),
+    )
+    for one, two in ((silenced, louder_silence), (twinned, shifted)):
+        same_function(one.layers[0].attention, two.layers[0].attention, key)
+        assert compare_models(one, two).layers[0].distance > 0.1
+
+
 def test_what_changed_is_located(bert):
     found = compare_models(bert, louder(bert, layer=1, head=2, factor=1.5))
     assert found.layers[0].distance < 1e-14
