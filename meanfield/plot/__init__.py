@@ -23,7 +23,9 @@ if TYPE_CHECKING:
         model_comparison_image as model_comparison_image,
     )
     from .deep_linear import step_threshold as step_threshold
+    from .depth_width import depth_errors as depth_errors, width_errors as width_errors
     from .implicit import derivative_errors as derivative_errors
+    from .laws import law_drift as law_drift, law_spectrum as law_spectrum
     from .matching import (
         coupling_by_label as coupling_by_label,
         joint_embedding as joint_embedding,
@@ -43,7 +45,9 @@ _HOMES = {
     "attacks": ("peeling", "radii"),
     "audit": ("growth", "heads", "layers", "worst_tokens"),
     "deep_linear": ("step_threshold",),
+    "depth_width": ("depth_errors", "width_errors"),
     "implicit": ("derivative_errors",),
+    "laws": ("law_drift", "law_spectrum"),
     "matching": ("coupling_by_label", "joint_embedding", "starts", "transform"),
     "comparison": (
         "layer_distances",
