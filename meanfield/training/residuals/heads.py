@@ -69,7 +69,7 @@ class AttentionHeads(AbstractResidual):
 
     def random(
         self, shape: tuple[int, ...], dim: int, *, key: PRNGKeyArray
-    ) -> Float[Array, "*shape p"]:
+    ) -> Float[Array, "... p"]:
         last = dim * (self.value_size or self.key_size)
         first = self.size(dim) - last
         scales = jnp.array([self.inner / math.sqrt(dim)] * first + [self.outer] * last)

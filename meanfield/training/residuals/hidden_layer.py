@@ -44,7 +44,7 @@ class SingleHiddenLayer(AbstractResidual):
 
     def random(
         self, shape: tuple[int, ...], dim: int, *, key: PRNGKeyArray
-    ) -> Float[Array, "*shape p"]:
+    ) -> Float[Array, "... p"]:
         scales = jnp.array([self.outer] * dim + [self.inner] * dim + [self.bias])
         return scales * jr.normal(key, (*shape, self.size(dim)))
 

@@ -42,7 +42,7 @@ class LinearInFeatures(AbstractResidual):
 
     def random(
         self, shape: tuple[int, ...], dim: int, *, key: PRNGKeyArray
-    ) -> Float[Array, "*shape p"]:
+    ) -> Float[Array, "... p"]:
         return self.outer * jr.normal(key, (*shape, self.size(dim)))
 
 
@@ -109,5 +109,5 @@ class DeepLinear(AbstractResidual):
 
     def random(
         self, shape: tuple[int, ...], dim: int, *, key: PRNGKeyArray
-    ) -> Float[Array, "*shape p"]:
+    ) -> Float[Array, "... p"]:
         return self.outer * jr.normal(key, (*shape, self.size(dim)))

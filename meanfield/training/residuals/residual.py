@@ -38,7 +38,7 @@ class AbstractResidual(eqx.Module):
     @abc.abstractmethod
     def random(
         self, shape: tuple[int, ...], dim: int, *, key: PRNGKeyArray
-    ) -> Float[Array, "*shape p"]:
+    ) -> Float[Array, "... p"]:
         """Particles at the usual start, where the drift of a layer is zero."""
 
 
