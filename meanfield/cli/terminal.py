@@ -20,11 +20,14 @@ from meanfield.report.text import attack_line, bounds_line
 # Where there is no terminal (a pipe, a log) lines are not wrapped.
 _WIDE = 180
 _NARROW = 120
-_WRAPPED = ("flag", "value")
+_WRAPPED = ("flag", "value", "moved")
 _DISPENSABLE = ("radius", "score range", "upper", "Σ heads", "entropy", "shift")
 # Where attacks take its place.
 _DISPLACED = ("growth",)
-_TEXT_COLUMNS = ("worst head", "worst token", "flag", "fact", "value", "A token", "B token")
+_TEXT_COLUMNS = (
+    *("worst head", "worst token", "flag", "fact", "value", "A token", "B token"),
+    *("moved", "farthest"),
+)
 
 
 def console(*, color: bool = True, stderr: bool = False):

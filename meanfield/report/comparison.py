@@ -13,26 +13,26 @@ _ROUNDING = 1e-5  # what single precision leaves of equal functions written with
 
 def comparison_table(comparison: ModelComparison) -> tuple[tuple[str, ...], list[list[str]]]:
     """The header and a row for each layer, with the total last."""
-    header = ("layer", "distance", "in order", "relative", "offset", "moved", "farthest", "share")
-    rows = [_row(layer) for layer in comparison.layers]
-    both = (comparison.distance, comparison.index_distance)
-    total = ["all", *map(number, both), relative_percent(comparison.relative)]
+    header = ("layer", "distance", "in order", "relative", "offset", "moved", "farthest")
     moved = str(comparison.permuted) if comparison.permuted else ""
-    return header, [*rows, [*total, "", moved, "", ""]]
+    total = ["all", *_distances(comparison), "", moved, ""]
+    return header, [*map(_row, comparison.layers), total]
 
 
 def _row(layer: LayerComparison) -> list[str]:
-    both = (layer.distance, layer.index_distance)
     changed = layer.relative > _ROUNDING
     return [
         str(layer.layer),
-        *map(number, both),
-        relative_percent(layer.relative),
-        number(layer.offset),
+        *_distances(layer),
+        number(layer.offset, 2),
         moves(layer),
-        str(layer.farthest) if changed else "",
-        percent(layer.share) if changed else "",
+        f"{layer.farthest} ({percent(layer.share)})" if changed else "",
     ]
+
+
+def _distances(found: LayerComparison | ModelComparison) -> list[str]:
+    in_order = number(found.index_distance)
+    return [number(found.distance), in_order, relative_percent(found.relative)]
 
 
 def moves(layer: LayerComparison) -> str:
@@ -51,9 +51,10 @@ def relative_percent(relative: float) -> str:
 def comparison_lines(comparison: ModelComparison) -> Iterator[str]:
     """How to read the table, in words."""
     many = f"{comparison.particles}s"
-    yield f"distance  W_2 of the two measures of {many}, matched at least cost by what they compute"
+    yield f"distance  W_2 of the two measures of {many}, matched by what they compute"
     yield "in order  each matched to its own number instead"
     yield "relative  to the mean norm of both: 0% equal, 140% unrelated"
     yield "offset    distance of the constants that the layers add besides"
     yield "moved     which of A is which of B, where the number changed"
-    yield f"farthest  the {comparison.particles} that changed most, with its share of the square"
+    one = comparison.particles
+    yield f"farthest  the {one} of A that changed most, with its share of the squared distance"
