@@ -1,8 +1,8 @@
 r"""The minimising movement of Jordan, Kinderlehrer and Otto for the conditional distance.
 
-$\mu^+ = \arg\min_\nu\ \mathrm{risk}(\nu) + d(\nu, \mu)^2 / (2 \tau)$. Over measures with the masses
-of $\mu$ this is the proximal point of the risk in the metric of the masses: permuting particles of
-equal mass does not change the risk, so the best pairing may be taken to be the identity.
+$\mu^+ = \arg\min_\nu\ \mathrm{risk}(\nu) + d(\nu, \mu)^2 / (2 \tau)$. For layers of equal particles
+this is the proximal point of the risk in the metric of the masses: permuting them does not change
+the risk, so the best pairing may be taken to be the identity (docs: theory/training).
 """
 
 from typing import Any, cast

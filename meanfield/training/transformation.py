@@ -26,7 +26,7 @@ class Optax(AbstractMethod):
 
     A checkpoint cannot tell two transformations with states of one shape apart.
 
-    Steps of optimisers do not follow the flow: a run has no `times`, and its path is not tested.
+    Steps of optimisers do not follow the flow: a run has no `times`.
 
     Args:
       transformation: an `optax.GradientTransformation`.
