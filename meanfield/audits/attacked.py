@@ -7,7 +7,7 @@ import jax.random as jr
 import numpy as np
 
 from meanfield.attacks import Attack, MassPeeling, TokenShift, attack
-from meanfield.lipschitz import certify
+from meanfield.lipschitz import certificate_curve
 from meanfield.measure import RESULTS, AbstractDomain, Measure
 
 from .bench import Bench
@@ -78,8 +78,9 @@ def _peeling(bench: Bench, name: str, domain: AbstractDomain, found: Attack) -> 
 def radius_points(bench: Bench, *, attacked: bool, certified: bool) -> tuple[RadiusPoint, ...]:
     """For each radius the ratio that moving tokens reaches, and the constant that is proved."""
     apart = separation(bench.mu)
-    found = []
-    for radius in bench.task.settings.radii if attacked or certified else ():
+    radii, found = bench.task.settings.radii if attacked or certified else (), []
+    proved = _certificates(bench, radii) if certified else [None] * len(radii)
+    for radius, certificate in zip(radii, proved, strict=True):
         moved = bench.attempt("attack", lambda r=radius: _shifted(bench, r), None)
         stalled = moved is not None and not bool(moved.result == RESULTS.successful)
         if stalled:
@@ -89,7 +90,7 @@ def radius_points(bench: Bench, *, attacked: bool, certified: bool) -> tuple[Rad
                 radius=radius,
                 attack=finite(moved.ratio) if attacked and moved is not None else None,
                 stalled=stalled,
-                certificate=_certificate(bench, radius) if certified else None,
+                certificate=certificate,
                 separated=apart > 2 * radius,
             )
         )
@@ -111,13 +112,13 @@ def _shifted(bench: Bench, radius: float) -> Attack | None:
     return attack(bench.attention, bench.mu, method, key=jr.fold_in(bench.key, _SHIFTING))
 
 
-def _certificate(bench: Bench, radius: float) -> GlobalBound:
-    def measure() -> GlobalBound:
+def _certificates(bench: Bench, radii: tuple[float, ...]) -> list[GlobalBound]:
+    def measure() -> list[GlobalBound]:
         key = jr.fold_in(bench.key, _CERTIFYING)
-        bound = certify(bench.attention, bench.mu, radius, key=key)
-        return GlobalBound(finite(bound.log_value / np.log(10)), bound.theorem)
+        bounds = certificate_curve(bench.attention, bench.mu, radii, key=key)
+        return [GlobalBound(finite(b.log_value / np.log(10)), b.theorem) for b in bounds]
 
-    return bench.attempt("certificate", measure, GlobalBound(None, None))
+    return bench.attempt("certificate", measure, [GlobalBound(None, None)] * len(radii))
 
 
 def separation(mu: Any) -> float:

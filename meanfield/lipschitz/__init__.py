@@ -5,7 +5,11 @@ A `Bound` is a proved number; it carries its logarithm, its domain and the name 
 
 from .ball import WassersteinBall as WassersteinBall
 from .bound import Bound as Bound, smallest as smallest
-from .certificate import certify as certify, displacement_bound as displacement_bound
+from .certificate import (
+    certificate_curve as certificate_curve,
+    certify as certify,
+    displacement_bound as displacement_bound,
+)
 from .certificates.kinds import local_model as local_model
 from .ellipsoid import enclosing as enclosing
 from .images import image as image

@@ -5,17 +5,18 @@ on the host in float64 and rounded upwards.
 """
 
 import math
+from collections.abc import Iterable
 
-import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from meanfield.attention import AbstractInContextMap, AnyMeasure
-from meanfield.measure import Ball, ConditionalMeasure, Measure
+from meanfield.attention import AbstractInContextMap, AnyMeasure, check_dim
+from meanfield.measure import Ball
 
 from .ball import WassersteinBall
 from .bound import Bound, smallest
+from .certificates.arguments import checked_atoms, checked_exponent, checked_radius, least_part
 from .certificates.attention import AttentionModel
 from .certificates.centre import drawn_at, whole_at, with_split
 from .certificates.head import Atoms
@@ -23,6 +24,7 @@ from .certificates.kinds import local_model
 from .certificates.margin import outward
 from .certificates.model import LocalModel
 from .theorems import lipschitz_bound
+from .upper import upper_at
 
 
 _SHELLS = 8
@@ -52,12 +54,14 @@ def certify(
     the atoms of mu are more than four radii apart, or where $\nu' = \mu$ and they are more than
     two apart.
 
-    It is the smallest of three: the constant at mu plus the radius times the largest derivative of
-    the Jacobian in the ball (`ball-bend`), the constants of all parts inflated by what the ball can
-    do to them (`ball-reach`), and the bound on the smallest ball of points around the origin.
+    It is the smallest of all that are known: the constant at mu plus the radius times the largest
+    derivative of the Jacobian in the ball (`ball-bend`), the constants of all parts inflated by
+    what the ball can do to them (`ball-reach`), and the bound on the smallest ball of points around
+    the origin that holds the measures. The last is all there is for L2 attention, norms of queries
+    and keys, soft caps and choices other than the softmax.
 
     Args:
-      f: attention with softmax shares, norms, perceptrons, and what is made of them.
+      f: attention, norms, perceptrons, and what is made of them.
       mu: a `Measure`, or a `ConditionalMeasure` for maps that depend on positions; mass then stays
         at its position.
       radius: epsilon, in the units of the points.
@@ -71,30 +75,89 @@ def certify(
         where atoms are not split.
       key: for layers too large for a proved constant at mu (many heads, many atoms): with a key it
         is found by a randomised test that errs with probability at most 1e-12 over the key
-        (`ball-bend-drawn`); without, a coarser deterministic bound takes its place.
+        (`ball-bend-drawn`); without, coarser deterministic bounds take its place.
 
     Returns:
       a `Bound`; infinite, and so it prints, where nothing finite is known.
 
     Raises:
-      TypeError: a map without a certificate; the message says which and what is available.
+      TypeError: a map for which no theorem is known; the message says why.
       ValueError: a radius that is negative or not finite, another p, a measure of another
         dimension or with points that are not finite.
     """
-    size, p = _checked_radius(radius), _checked_exponent(p)
-    atoms = _checked_atoms(mu)
-    model = local_model(f, atoms)
-    ball = WassersteinBall(mu, size, order, _least(atoms, order, splitting, least_mass))
-    size = ball.travel * (1 + 1e-12)
+    found = certificate_curve(
+        f,
+        mu,
+        (radius,),
+        p=p,
+        splitting=splitting,
+        order=order,
+        least_mass=least_mass,
+        key=key,
+    )
+    return found[0]
+
+
+def certificate_curve(
+    f: AbstractInContextMap,
+    mu: AnyMeasure,
+    radii: Iterable[float],
+    *,
+    p: float | int = 2,
+    splitting: bool = True,
+    order: float | int = math.inf,
+    least_mass: float | None = None,
+    key: PRNGKeyArray | None = None,
+) -> tuple[Bound, ...]:
+    """The certificates of several radii around one measure, as `certify` gives them one by one; the
+    constant at the measure, most of the work, is found once.
+
+    Args, Raises: as for `certify`.
+    """
+    sizes, p = [checked_radius(radius) for radius in radii], checked_exponent(p)
+    atoms = checked_atoms(mu)
+    least = least_part(atoms, order, splitting, least_mass)
+    balls = [WassersteinBall(mu, size, order, least) for size in sizes]
+    try:
+        model = local_model(f, atoms)
+    except TypeError as refusal:
+        return tuple(_on_points(f, atoms, ball, p, splitting, refusal) for ball in balls)
     drawn = _settle(model, splitting, key)
-    known = model.known(size)
-    centre, theorem = _centre(model, p, splitting, key, size)
-    bent = _bent(model, centre, size, p)
-    reach = "ball-reach-drawn" if drawn else "ball-reach"
-    theorem = "ball-bend-drawn" if drawn else theorem
-    bounds = [_bound(known.constant[p], model, ball, reach), _bound(bent, model, ball, theorem)]
-    bounds += _everywhere(f, atoms, ball, size, p)
-    return smallest(tuple(bounds))
+    nearest = min((ball.travel for ball in balls), default=0.0) * (1 + 1e-12)
+    centre, theorem = _centre(model, p, splitting, key, nearest)
+    coarse = math.inf
+    if p == 2 and not (theorem.endswith("drawn") or model.exact):
+        coarse = float(upper_at(f, mu))
+    names = ("ball-reach-drawn", "ball-bend-drawn") if drawn else ("ball-reach", theorem)
+    far = _far(f, atoms, min(balls, key=lambda ball: ball.size), p, splitting)
+    found = []
+    for ball in balls:
+        near = _near(model, ball, p, min(centre, coarse), names)
+        if ball.size == 0 and 0 < coarse < near.value:  # it has its own margin for rounding
+            near = Bound(math.log(coarse), "upper", ball, "meanfield:local-upper")
+        if far <= near.log_value:  # bounds on domains grow with them: elsewhere none can be less
+            near = smallest((near, _everywhere(f, atoms, ball, p, splitting)))
+        found.append(near)
+    return tuple(found)
+
+
+def _far(
+    f: AbstractInContextMap, atoms: Atoms, ball: WassersteinBall, p: float, splitting: bool
+) -> float:
+    """The logarithm of the bound on the ball of points of the least radius; inf where none is."""
+    try:
+        return float(_everywhere(f, atoms, ball, p, splitting).log_value)
+    except (TypeError, ValueError):
+        return math.inf
+
+
+def _near(
+    model: LocalModel, ball: WassersteinBall, p: float, centre: float, names: tuple[str, str]
+) -> Bound:
+    """The smaller of what is known of a ball from within, given the constant at its centre."""
+    size = ball.travel * (1 + 1e-12)
+    reached, bent = model.known(size).constant[p], _bent(model, centre, size, p)
+    return smallest((_bound(reached, model, ball, names[0]), _bound(bent, model, ball, names[1])))
 
 
 def displacement_bound(
@@ -115,8 +178,8 @@ def displacement_bound(
 
     Args, Raises: as for `certify`.
     """
-    size, p = _checked_radius(radius), _checked_exponent(p)
-    model = local_model(f, _checked_atoms(mu))
+    size, p = checked_radius(radius), checked_exponent(p)
+    model = local_model(f, checked_atoms(mu))
     ball = WassersteinBall(mu, size)
     if size == 0:
         return certify(f, mu, radius, p=p, splitting=splitting, key=key)
@@ -140,19 +203,17 @@ def _centre(
     model: LocalModel, p: float | int, splitting: bool, key: PRNGKeyArray | None, size: float
 ) -> tuple[float, str]:
     """The constant at the measure, and the theorem that rests on it."""
-    known = model.at_centre(p, splitting)
     if p != 2 or model.exact:
-        return known, "ball-bend"
-    n = len(model.atoms.points)
+        return model.at_centre(p, splitting), "ball-bend"
+    n, theorem = len(model.atoms.points), "ball-bend"
     if n * max(model.atoms.points.shape[1], model.image.shape[1]) <= _DENSE:
-        smooth, theorem = whole_at(model), "ball-bend"
+        smooth = whole_at(model)
     elif key is not None:
         rng = np.random.default_rng(np.asarray(jr.key_data(key)).ravel())
         smooth, theorem = drawn_at(model, rng), "ball-bend-drawn"
     else:
-        return known, "ball-bend"
-    found = with_split(model, smooth, size) if splitting else smooth
-    return (found, theorem) if found < known else (known, "ball-bend")
+        return model.at_centre(p, splitting), theorem
+    return with_split(model, smooth, size) if splitting else smooth, theorem
 
 
 def _settle(model: LocalModel, splitting: bool, key: PRNGKeyArray | None) -> bool:
@@ -181,72 +242,39 @@ def _bent(model: LocalModel, centre: float, size: float, p: float | int) -> floa
 
 
 def _everywhere(
-    f: AbstractInContextMap, atoms: Atoms, ball: WassersteinBall, size: float, p: float | int
-) -> list[Bound]:
-    """The bound on the ball of points that holds every measure, where it is known."""
-    reach = float(np.linalg.norm(atoms.points, axis=1).max()) + size
-    if reach <= 0:
-        return []
+    f: AbstractInContextMap, atoms: Atoms, ball: WassersteinBall, p: float | int, splitting: bool
+) -> Bound:
+    """The bound on the ball of points that holds every measure, where it is known: for equal atoms
+    that are not split, that for so many of them."""
+    reach = float(np.linalg.norm(atoms.points, axis=1).max()) + ball.travel * (1 + 1e-12)
+    equal = atoms.positions is None and bool(np.all(atoms.masses == atoms.masses[0]))
+    n = len(atoms.masses) if equal and not splitting else None
+    # the radius is kept in the default precision: not below the true one
+    domain = Ball(max(reach * (1 + 2**-22), float(np.finfo(np.float32).tiny)))
+    bound = lipschitz_bound(f, domain, p=p, n=n)
+    return Bound(bound.log_value, "upper", ball, bound.theorem)
+
+
+def _on_points(
+    f: AbstractInContextMap,
+    atoms: Atoms,
+    ball: WassersteinBall,
+    p: float,
+    splitting: bool,
+    refusal: TypeError,
+) -> Bound:
+    """What is left where nothing is known of the neighbourhood of a measure."""
+    check_dim(f, ball.centre)
+    coarse = float(upper_at(f, ball.centre)) if ball.size == 0 and p == 2 else math.inf
     try:
-        # the radius is kept in the default precision: not below the true one
-        bound = lipschitz_bound(f, Ball(reach * (1 + 2**-22)), p=p)
-    except (TypeError, ValueError):
-        return []
-    return [Bound(bound.log_value, "upper", ball, bound.theorem)]
+        found = _everywhere(f, atoms, ball, p, splitting)
+        at_measure = Bound(math.log(coarse or 1e-300), "upper", ball, "meanfield:local-upper")
+        return smallest((found, at_measure))
+    except (TypeError, ValueError) as missing:
+        raise TypeError(f"{refusal} There is no bound on a domain either: {missing}") from missing
 
 
 def _bound(value: float, model: LocalModel, ball: WassersteinBall, theorem: str) -> Bound:
     value = outward(value, model.rounding, model.slack)
     log_value = math.log(value) if value > 0 else -math.inf
     return Bound(log_value, "upper", ball, f"meanfield:{theorem}")
-
-
-def _checked_radius(radius) -> float:
-    size = float(radius)
-    if not (size >= 0 and math.isfinite(size)):
-        raise ValueError(f"`radius` must be nonnegative and finite; got {radius}.")
-    return size
-
-
-def _checked_exponent(p) -> float:
-    if p not in (1, 2, math.inf):
-        raise ValueError(f"`p` must be 1, 2 or jnp.inf for a certificate; got {p}.")
-    return float(p)
-
-
-def _least(atoms: Atoms, order: float | int, splitting: bool, least_mass: float | None) -> float:
-    """The least mass of a part of an atom; one where it does not matter."""
-    if order == math.inf:
-        return 1.0
-    if not order >= 1:
-        raise ValueError(f"`order` must be at least 1; got {order}.")
-    lightest = float(atoms.masses.min())
-    least = least_mass if splitting else lightest
-    if least is None:
-        raise ValueError(
-            "`least_mass` must say how small the parts of atoms may be, because in a W_q ball with "
-            "q < inf a vanishing mass travels without limit. Give it, or splitting=False, or use "
-            "lipschitz_bound on a domain."
-        )
-    if not 0 < least <= lightest * (1 + 1e-6):
-        raise ValueError(
-            f"`least_mass` must be positive and at most that of the lightest atom, {lightest:.6g}; "
-            f"got {least}."
-        )
-    return min(least, lightest)
-
-
-def _checked_atoms(mu: AnyMeasure) -> Atoms:
-    if not isinstance(mu, Measure | ConditionalMeasure):
-        raise TypeError(
-            f"`mu` must be a Measure or a ConditionalMeasure; got {type(mu).__name__}. Wrap points "
-            "with mf.Measure(points)."
-        )
-    if mu.masses.ndim != jnp.ndim(mu.atoms.weights) + isinstance(mu, ConditionalMeasure):
-        raise ValueError("`mu` must be one measure, not a batch.")
-    atoms = Atoms.of(mu)
-    if not len(atoms.points):
-        raise ValueError("`mu` must have an atom with mass; got none.")
-    if not np.all(np.isfinite(atoms.points)):
-        raise ValueError("`mu` must have finite points; got NaN or infinity in an atom with mass.")
-    return atoms

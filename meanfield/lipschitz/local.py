@@ -15,15 +15,17 @@ from typing import Any
 import equinox as eqx
 import jax.numpy as jnp
 import jax.random as jr
+from jax.core import Tracer
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from meanfield.attention import AbstractInContextMap, AnyMeasure, check_dim
-from meanfield.measure import RESULTS
+from meanfield.measure import RESULTS, Ball
 from meanfield.spectrum import SingularTriplet, top_singular
 
 from .double import in_double
 from .jacobian import jacobian
-from .upper import upper_at
+from .theorems import lipschitz_bound
+from .upper import has_upper_rule, upper_at
 
 
 # Lanczos vectors are kept up to this many numbers in all (400 MB in float32), then restarted.
@@ -42,8 +44,9 @@ class LocalLipschitz(eqx.Module):
         whatever the dtype of `mu`, less 64 epsilon of that dtype. In float64 the margin is not a
         proved bound on rounding.
       upper: an upper bound at the point, computed in float64 whatever the dtype of `mu` and rounded
-        upwards; inf where none is known. Docs: theory/regularity, "Rounding", which says what its
-        allowance for rounding covers.
+        upwards; inf where none is known. For choices other than the softmax it is the bound on the
+        ball of points that holds mu (inf while traced: that bound is computed on the host). Docs:
+        theory/regularity, "Rounding", which says what its allowance for rounding covers.
       residual: of the singular triplet behind `value`, |A^T u - sigma v|: some singular value lies
         that near; that it is the largest is a matter of the random start.
       tangent: the worst direction, in the layout of `mu.points`, of mass-weighted norm one.
@@ -113,9 +116,23 @@ def local_lipschitz(
     tolerance = jnp.asarray(rtol, mu.points.dtype)  # an array, so that no value compiles anew
     bounds = lower, upper
     solution = _local_lipschitz(f, mu, key, splitting, tolerance, max_steps, bounds)
+    if upper and not has_upper_rule(f) and not isinstance(solution.upper, Tracer):
+        solution = _bounded_on_domain(solution, f, mu)
     if throw:
         solution = solution.result.error_if(solution, solution.result != RESULTS.successful)
     return solution
+
+
+def _bounded_on_domain(
+    solution: LocalLipschitz, f: AbstractInContextMap, mu: AnyMeasure
+) -> LocalLipschitz:
+    """The solution with the bound on the ball of points that holds mu, where there is one."""
+    try:
+        bound = lipschitz_bound(f, Ball(float(mu.radius) * (1 + 1e-6))).value
+    except (TypeError, ValueError):
+        return solution
+    wide = jnp.asarray(bound * (1 + 1e-6), solution.upper.dtype)
+    return eqx.tree_at(lambda s: s.upper, solution, wide)
 
 
 @eqx.filter_jit

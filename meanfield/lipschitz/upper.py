@@ -90,6 +90,16 @@ def _(f: AbstractAttention, mu: AnyMeasure) -> Float[Array, ""]:
     return _attention_bound(f, mu, None)
 
 
+def has_upper_rule(f: AbstractInContextMap) -> bool:
+    """Whether `upper_at` is more than infinite: choices other than the softmax have no rule."""
+    if isinstance(f, Residual):
+        return has_upper_rule(f.f)
+    if isinstance(f, Composition):
+        return all(map(has_upper_rule, f.maps))
+    f = f.attention if isinstance(f, CausalAttention) else f
+    return not isinstance(f, AbstractAttention) or is_softmax(f.choice)
+
+
 def _attention_bound(f: AbstractAttention, mu: AnyMeasure, mask: AbstractMask | None) -> Array:
     atoms = mu.atoms
     parts = factors(f, atoms, mu.positions)

@@ -176,7 +176,7 @@ def test_a_certificate_that_is_not_to_be_had_is_a_warning_not_a_number(monkeypat
     def refuse(*args, **kwargs):
         raise TypeError("`f` has no certificate on a ball")
 
-    monkeypatch.setattr("meanfield.audits.attacked.certify", refuse)
+    monkeypatch.setattr("meanfield.audits.attacked.certificate_curve", refuse)
     settings = dataclasses.replace(ATTACKED, metrics=("local", "certify"), layers=(0,))
     found = audited(settings=settings)
     assert found.complete and found.rows[0].radii[0].certificate.log10 is None

@@ -19,7 +19,7 @@ from random_maps import (
 )
 
 import meanfield as mf
-from meanfield.lipschitz import certificate, displacement_bound
+from meanfield.lipschitz import certificate, certificate_curve, displacement_bound, upper_at
 
 
 KEY = jr.key(4)
@@ -234,6 +234,60 @@ def test_a_ball_of_finite_order_is_a_ball_of_larger_moves():
     assert bool(whole.domain.contains(whole.domain.project(mu.points + 5.0)).all())
 
 
+def plain(key, **more):
+    f = self_attention(key)
+    return mf.SelfAttention(f.A, f.V, **more)
+
+
+CHOSEN = {
+    "l2": l2_attention,
+    "soft-cap": lambda key: plain(key, soft_cap=1.0),
+    "chi-square": lambda key: plain(key, choice=mf.ChiSquare(1.0)),
+    "sigmoid": lambda key: plain(key, choice=mf.attention.Sigmoid()),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", CHOSEN)
+def test_what_has_no_local_theorem_is_certified_by_that_of_its_domain(kind):
+    f, mu = CHOSEN[kind](KEY), random_measure(KEY, n=6)
+    bounds = [mf.certify(f, mu, radius) for radius in (0.0, 0.1)]
+    domain = mf.lipschitz_bound(f, mf.Ball(float(mu.radius) + 0.1))
+    assert bounds[1].log_value == pytest.approx(domain.log_value, rel=1e-6)
+    assert bounds[1].theorem == domain.theorem
+    at, masses = jacobians(f, mu)
+    x = np.asarray(mu.points)
+    moves = np.random.default_rng(0).standard_normal((20, *x.shape))
+    moves *= 0.1 / np.linalg.norm(moves, axis=-1, keepdims=True)
+    found = [norm(J, masses, 2) for J in at(jnp.asarray(np.concatenate([x[None], x + moves])))]
+    assert found[0] <= bounds[0].value and max(found) <= bounds[1].value
+    assert bounds[0].log_value <= bounds[1].log_value
+    sol = mf.local_lipschitz(f, mu, key=KEY)
+    assert sol.value <= sol.upper < jnp.inf
+
+
+def test_a_curve_is_certificates_one_by_one():
+    f, mu = small()
+    radii = (0.1, 0.0, 1e-2, 30.0)
+    for p in (1, 2):
+        curve = certificate_curve(f, mu, radii, p=p)
+        assert [b.log_value for b in curve] == [mf.certify(f, mu, r, p=p).log_value for r in radii]
+
+
+def test_equal_atoms_that_are_not_split_have_the_bound_of_so_many():
+    f, mu = small()
+    bound = mf.certify(f, mf.Measure(mu.points), 30.0, splitting=False)
+    assert bound.theorem == "meanfield:general-n"
+    assert bound.log_value < mf.certify(f, mf.Measure(mu.points), 30.0).log_value
+
+
+@pytest.mark.slow
+def test_without_a_key_many_heads_are_certified_at_most_by_the_bound_at_the_measure():
+    f, points = multihead(KEY), jr.normal(KEY, (2048 // DIM + 1, DIM))
+    mu = mf.Measure(points)
+    assert mf.certify(f, mu, 0.0).value <= float(upper_at(f, mu)) * (1 + 1e-12)
+
+
 def test_what_is_wrong_is_said():
     f, mu = small()
     with as_installed():
@@ -250,10 +304,9 @@ def test_what_is_wrong_is_said():
             mf.certify(f, mu, 0.1, order=2)
         with pytest.raises(ValueError, match="ConditionalMeasure"):
             mf.certify(mf.CausalAttention(f), mu, 0.1)
-        with pytest.raises(TypeError, match="no certificate on a ball: L2Attention"):
-            mf.certify(l2_attention(KEY), mu, 0.1)
-        with pytest.raises(TypeError, match="soft_cap"):
-            mf.certify(mf.SelfAttention(f.A, f.V, soft_cap=1.0), mu, 0.1)
+        hard = mf.attention.TopMass(0.3)
+        with pytest.raises(TypeError, match="got choice TopMass.*no finite bound exists"):
+            mf.certify(mf.SelfAttention(f.A, f.V, choice=hard), mu, 0.1)
         with pytest.raises(TypeError, match="Wrap points"):
             mf.certify(f, mu.points, 0.1)
 

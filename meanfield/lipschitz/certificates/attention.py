@@ -32,7 +32,7 @@ class AttentionModel(LocalModel):
     def __init__(self, f: AbstractAttention, atoms: Atoms, mask: AbstractMask | None = None):
         self.atoms = atoms
         heads = heads_at(f, atoms, mask)
-        self.heads = (_folded(heads[0]),) if len(heads) == 1 else heads
+        self.heads = tuple(_folded(head) for head in heads)
         self.each = np.array([spectral_norm(head.output) for head in self.heads])
         self.stacked = np.concatenate([head.output for head in self.heads], axis=1)
         self.whole = spectral_norm(self.stacked)
@@ -228,8 +228,12 @@ def _finite(sizes: Array) -> Array:
 
 
 def _folded(head: Head) -> Head:
-    """The same head with the output projection in its values: what is left is orthogonal."""
+    """The same head with the output projection in its values: what is left is orthogonal, and
+    sizes of values are those that come out."""
     basis, inner = np.linalg.qr(head.output)
+    lost = head.lost * spectral_norm(inner)
     return eqx.tree_at(
-        lambda h: (h.value, h.v, h.output), head, (inner @ head.value, head.v @ inner.T, basis)
+        lambda h: (h.value, h.v, h.output, h.lost),
+        head,
+        (inner @ head.value, head.v @ inner.T, basis, lost),
     )
