@@ -71,17 +71,15 @@ def refined_match(
     refinement: AbstractRefinement = Newton(),
     steps: int = 1,
 ) -> RefinedMatch:
-    r"""The optimum near a match, as a function of the measures, epsilon and the regularizer.
+    r"""The optimum near a match, as a function of the measures, epsilon and the regularizer::
 
-    ```python
-    sol = mf.match(mu, nu, problem)
+        sol = mf.match(mu, nu, problem)
 
-    def loss(points):
-        moved = mf.Measure(points, mu.weights)
-        return jnp.sum(mf.matching.refined_match(sol, problem, moved).transform ** 2)
+        def loss(points):
+            moved = mf.Measure(points, mu.weights)
+            return jnp.sum(mf.matching.refined_match(sol, problem, moved).transform ** 2)
 
-    jax.grad(loss)(mu.points)
-    ```
+        jax.grad(loss)(mu.points)
 
     Epsilon and strengths are held in units of the cost and of cross-moments, as `match` came to
     them: relative ones do not move with the measures. Transforms under a norm are differentiable
