@@ -48,6 +48,9 @@ def random_pair(kind, key):
     return random_net(net_key, kind), random_data(data_key, kind)
 
 
-def moved_points(outputs):
-    """The points of an output, whether it is one or a measure of them."""
-    return getattr(outputs, "points", outputs)
+def written_otherwise(mu: ConditionalMeasure) -> ConditionalMeasure:
+    """The same measure: particles reversed, each written twice, absent ones and layers added."""
+    points, weights = (jnp.repeat(a[:, ::-1], 2, axis=1) for a in (mu.points, mu.weights / 2))
+    absent = ((0, 0), (0, 2), (0, 0))
+    points = jnp.pad(points, absent, constant_values=jnp.nan)
+    return ConditionalMeasure(points, jnp.pad(weights, absent[:2]), mu.base).pad(4)

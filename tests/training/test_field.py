@@ -1,5 +1,7 @@
 """The gradient field three ways, what it does to the risk, and its limit in depth."""
 
+import functools
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -37,39 +39,54 @@ def test_for_equal_masses_the_field_is_the_gradient_times_depth_times_width(key)
     assert_close(gradient_field(net, LOSS, data), expected, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.slow
-@every_residual
-def test_the_field_is_that_of_the_adjoint_recursion(kind, key):
-    net, data = random_pair(kind, key)
-    expected = adjoint_field(net, LOSS, data)
-    assert_close(gradient_field(net, LOSS, data), expected, rtol=1e-12, atol=1e-12)
-
-
-@pytest.mark.slow
-@every_residual
-def test_moving_against_the_field_lowers_the_risk_at_the_rate_of_the_squared_slope(kind, key):
-    net, data = random_pair(kind, key)
-    field = gradient_field(net, LOSS, data)
-
-    def along(t):
-        return risk(net.with_points(net.params.points - t * field), LOSS, data)
-
-    _, rate = jax.jit(lambda: jax.jvp(along, (0.0,), (1.0,)))()
-    assert_close(rate, -squared_slope(net, field), rtol=1e-12)
-
-
-@pytest.mark.slow
-@every_residual
-def test_the_first_variation_is_the_derivative_in_the_mass(kind, key):
-    net, data = random_pair(kind, key)
+@functools.cache
+def computed(kind):
+    """Everything about one random problem of a kind, from one program: the field twice, the first
+    variation and the derivative in the masses, the squared slope and the rate along the field."""
+    net, data = random_pair(kind, jr.key(3))
     mu = net.params
 
     def of_masses(weights):
         return risk(net.with_params(ConditionalMeasure(mu.points, weights, mu.base)), LOSS, data)
 
-    variation = first_variation(net, LOSS, data, mu.points)
-    by_mass = jax.jit(jax.grad(of_masses))(mu.weights) / mu.base[:, None]
-    assert_close(variation, by_mass, rtol=1e-12, atol=1e-12)
+    @jax.jit
+    def all_of_them():
+        field = gradient_field(net, LOSS, data)
+
+        def along(t):
+            return risk(net.with_points(mu.points - t * field), LOSS, data)
+
+        return {
+            "field": field,
+            "adjoint": adjoint_field(net, LOSS, data),
+            "variation": first_variation(net, LOSS, data, mu.points),
+            "by mass": jax.grad(of_masses)(mu.weights) / mu.base[:, None],
+            "slope": squared_slope(net, field),
+            "rate": jax.jvp(along, (0.0,), (1.0,))[1],
+        }
+
+    return all_of_them()
+
+
+@pytest.mark.slow
+@every_residual
+def test_the_field_is_that_of_the_adjoint_recursion(kind):
+    found = computed(kind)
+    assert_close(found["field"], found["adjoint"], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.slow
+@every_residual
+def test_moving_against_the_field_lowers_the_risk_at_the_rate_of_the_squared_slope(kind):
+    found = computed(kind)
+    assert_close(found["rate"], -found["slope"], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.slow
+@every_residual
+def test_the_first_variation_is_the_derivative_in_the_mass(kind):
+    found = computed(kind)
+    assert_close(found["variation"], found["by mass"], rtol=1e-12, atol=1e-12)
 
 
 def test_a_little_mass_anywhere_changes_the_risk_by_the_first_variation(key):

@@ -7,10 +7,10 @@ import jax.random as jr
 import numpy as np
 import pytest
 from random_maps import as_installed, assert_close
-from resnet_problems import RESIDUALS, random_data, random_net, random_pair
+from resnet_problems import RESIDUALS, random_data, random_net, random_pair, written_otherwise
 
 from meanfield.attention import Affine
-from meanfield.measure import RESULTS, ConditionalMeasure, Measure
+from meanfield.measure import RESULTS, Measure
 from meanfield.training import (
     CrossEntropy,
     DeepLinear,
@@ -92,40 +92,38 @@ def test_the_certificate_is_an_equality_where_the_kernel_is_a_multiple_of_the_id
     assert found.certified <= found.ratio <= found.certified_above
 
 
-@pytest.mark.parametrize("width", [1, 4])
-def test_with_fewer_particles_than_examples_the_outer_certificate_is_exactly_zero(width, key):
-    net = MeanFieldResNet.random(dim=2, depth=3, width=width, key=key)
+def test_with_fewer_particles_than_examples_the_outer_certificate_is_exactly_zero(key):
+    net = random_net(key, width=4)
     found = polyak_lojasiewicz(net, LOSS, random_data(key, n=5))
-    assert found.certified == found.certified_outer == 0 < found.ratio  # K_w = 0 where u = 0
+    assert found.certified_outer == 0 < found.certified < found.ratio  # K_w has rank up to 20
+    start = net.with_points(net.params.points.at[..., :2].set(0))  # K_w = 0 where u = 0
+    found = polyak_lojasiewicz(start, LOSS, random_data(key, n=5))
+    assert found.certified == found.certified_outer == 0 < found.ratio
     assert found.result == RESULTS.certificate_is_zero
     assert "at least as many particles" in RESULTS[found.result]
 
 
 def test_particles_written_twice_do_not_help_a_certificate(key):
-    net, data = random_net(key, width=3), random_data(key, n=5)
+    net, data = random_net(key, width=4), random_data(key, n=5)
     found = polyak_lojasiewicz(net.with_params(net.params.split(3)), LOSS, data, whole=False)
     assert found.certified_outer == 0 and np.isnan(found.certified)
 
 
 def test_equal_examples_make_the_certificate_zero(key):
-    x, y = random_data(key, n=4)
+    x, y = random_data(key)
     found = polyak_lojasiewicz(wide_net(key), LOSS, (x.at[1].set(x[0]), y))
     assert found.certified == 0 and found.certified_above >= found.ratio
 
 
-def test_certificates_are_laws_of_the_measure(key):
+@pytest.mark.slow
+def test_certificates_do_not_depend_on_how_the_measure_is_written(key):
     net, data = wide_net(key), random_data(key)
     expected = polyak_lojasiewicz(net, LOSS, data)
-    mu = net.params
-    points = jnp.pad(mu.points[:, ::-1], ((0, 0), (0, 2), (0, 0)), constant_values=jnp.nan)
-    weights = jnp.pad(mu.weights[:, ::-1], ((0, 0), (0, 2)))
-    padded = net.with_params(ConditionalMeasure(points, weights, mu.base).pad(5))
-    found = polyak_lojasiewicz(padded, LOSS, data)
-    split = polyak_lojasiewicz(net.with_params(mu.split(2)), LOSS, data)
-    for other in (found, split):
-        assert_close(other.ratio, expected.ratio)
-        assert_close(other.certified, expected.certified, rtol=1e-8)
-        assert_close(other.certified_above, expected.certified_above)
+    other = net.with_params(written_otherwise(net.params))
+    found = polyak_lojasiewicz(other, LOSS, data)
+    assert_close(found.ratio, expected.ratio)
+    assert_close(found.certified, expected.certified, rtol=1e-8)
+    assert_close(found.certified_above, expected.certified_above)
 
 
 @pytest.mark.slow
@@ -197,12 +195,10 @@ def test_where_convergence_is_proved_the_flow_stays_in_the_ball_and_falls_at_the
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("outer", [0.0, 0.05])
+@pytest.mark.parametrize("outer", [0.0, 0.04])
 def test_no_measure_of_the_ball_is_flatter_than_its_constant(outer):
     net, data = small_problem()
-    start = MeanFieldResNet.random(
-        dim=2, depth=4, width=32, key=jr.key(0), residual=SingleHiddenLayer(outer=outer)
-    )
+    start = net.with_points(net.params.points.at[..., :2].set(outer))
     ball = convergence_ball(start, LOSS, data)
     assert ball.constant > 0
     found = polyak_lojasiewicz(start, LOSS, data, whole=False)
@@ -214,7 +210,8 @@ def test_no_measure_of_the_ball_is_flatter_than_its_constant(outer):
             way = way * (jnp.arange(4) == seed % 4)[:, None, None]
         way = way * ball.radius / jnp.sqrt(squared_slope(start, way))
         there = start.with_points(start.params.points + way)
-        ratio = squared_slope(there, gradient_field(there, LOSS, data)) / risk(there, LOSS, data)
+        slope = squared_slope(there, gradient_field(there, LOSS, data))
+        ratio = slope / risk(there, LOSS, data)
         assert ratio >= ball.constant
         moved = jnp.linalg.norm(hidden(there) - hidden(start), axis=-1)
         assert jnp.max(moved) <= centre.moved(ball.radius)
