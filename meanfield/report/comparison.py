@@ -57,4 +57,4 @@ def comparison_lines(comparison: ModelComparison) -> Iterator[str]:
     yield "offset    distance of the constants that the layers add besides"
     yield "moved     which of A is which of B, where the number changed"
     one = comparison.particles
-    yield f"farthest  the {one} of A that changed most, with its share of the squared distance"
+    yield f"farthest  the {one} of A that changed most, with its share of the square"

