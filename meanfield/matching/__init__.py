@@ -8,6 +8,12 @@ from .cost import (
     SignedDistance as SignedDistance,
     SquaredDistance as SquaredDistance,
 )
+from .dissimilarities import (
+    AbstractLoss as AbstractLoss,
+    Dissimilarities as Dissimilarities,
+    KullbackLeiblerLoss as KullbackLeiblerLoss,
+    SquareLoss as SquareLoss,
+)
 from .embedding import (
     SignedEmbedding as SignedEmbedding,
     distortion_interval as distortion_interval,
@@ -25,6 +31,12 @@ from .gromov import GromovWasserstein as GromovWasserstein
 from .groups import ColumnGroups as ColumnGroups, RowGroups as RowGroups
 from .known import KnownPairs as KnownPairs
 from .match import Match as Match, Starts as Starts
+from .peers import (
+    AbstractPeer as AbstractPeer,
+    ConditionalGradient as ConditionalGradient,
+    MirrorDescent as MirrorDescent,
+    MirrorDescentOTT as MirrorDescentOTT,
+)
 from .problem import (
     AbstractMatchingProblem as AbstractMatchingProblem,
     CostRegularized as CostRegularized,

@@ -5,6 +5,7 @@ import numpy as np
 
 from ..measure import Measure
 from .cost import AbstractCrossCost, InnerProduct, SignedDistance
+from .dissimilarities import Dissimilarities
 from .entrywise import Ridge
 from .known import KnownPairs
 from .moments import Cloud, cloud
@@ -25,7 +26,9 @@ class GromovWasserstein(AbstractMatchingProblem):
     cost $-4 |x|^2 |y|^2$ (theory page). Masses count as shares.
 
     Args:
-      cost: `InnerProduct()` or `SquaredDistance()`, the quantity k.
+      cost: `InnerProduct()` or `SquaredDistance()`, the quantity k; `SignedDistance(...)` between
+        the measures of signed embeddings; or `Dissimilarities(...)`, any numbers between atoms,
+        with a solver of matrices.
       center: whether inner products are taken about the means (distances do not ask).
       known, shared: as in `CostRegularized`; `shared` makes it the fused problem
         {cite}`vayer2020`.
@@ -44,11 +47,18 @@ class GromovWasserstein(AbstractMatchingProblem):
         known: KnownPairs | None = None,
         shared: Shared | None = None,
     ):
-        self.cost = cost if isinstance(cost, SignedDistance) else checked_cost(cost)
+        other = isinstance(cost, SignedDistance | Dissimilarities)
+        self.cost = cost if other else checked_cost(cost)
         self.center = center or not isinstance(cost, InnerProduct)
         self.known, self.shared = known, shared
 
     def task(self, mu: Measure, nu: Measure) -> Task:
+        if isinstance(self.cost, Dissimilarities):
+            raise ValueError(
+                "Dissimilarities(...) are matrices, and Alternation() matches points. Take "
+                "`solver=ConditionalGradient()` or `MirrorDescent()`, or match the measures of "
+                "`signed_embedding(matrix, rank)` with SignedDistance(...)."
+            )
         clouds = cloud("mu", mu, self.center), cloud("nu", nu, self.center)
         by_products = isinstance(self.cost, InnerProduct)
         share = 1.0 if self.shared is None else 1.0 - self.shared.share

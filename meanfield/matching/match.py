@@ -3,12 +3,13 @@
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from ..measure import RESULTS, Measure
-from ..transport import AbstractCoupling
+from ..transport import AbstractCoupling, DenseCoupling
 from ..transport.entropic_problem import log_shares
 from .bilinear import BilinearPairs
 from .conditional_mean import conditional_mean, likeliest
@@ -111,6 +112,11 @@ class Match(eqx.Module):
         """The k likeliest partners of each atom of mu, and their shares of its mass."""
         if not 1 <= k <= self.nu.size:
             raise ValueError(f"`k` must be between 1 and {self.nu.size}; got {k}.")
+        if isinstance(self.coupling, DenseCoupling):
+            rows = self.coupling.matrix
+            sums = jnp.sum(rows, axis=1, keepdims=True)
+            shares, columns = jax.lax.top_k(rows / jnp.where(sums > 0, sums, 1.0), k)
+            return columns.astype(int), shares
         pairs = first_of(pairs_of(self.task, self.transform[None]))
         g, b = self.potentials[1], self.task.shares[1]
         return likeliest(pairs, g, log_shares(b), jnp.asarray(self.epsilon, g.dtype), k)
@@ -123,6 +129,11 @@ class Match(eqx.Module):
 
     @property
     def _extended(self) -> Task:
+        if isinstance(self.coupling, DenseCoupling):
+            raise ValueError(
+                "This coupling is a matrix between atoms, from a solver of dissimilarities, and "
+                "maps no new points. `.coupling.barycentric(nu.points)` maps the atoms."
+            )
         if self.task.data.rows.shape[1] or self.task.data.table is not None:
             raise ValueError(
                 "The cost of this match has a part `shared` that is known at its atoms only, so it "

@@ -15,6 +15,8 @@ from .combined import SumCoupling
 from .descent import Descent, objectives
 from .match import Match
 from .moments import cloud
+from .peer_match import peer_match
+from .peers import AbstractPeer
 from .problem import AbstractMatchingProblem, CostRegularized
 from .regularizer import inner
 from .relaxation import relaxation
@@ -31,7 +33,7 @@ def match(
     mu: Measure,
     nu: Measure,
     problem: AbstractMatchingProblem = CostRegularized(),
-    solver: Alternation = Alternation(),
+    solver: Alternation | AbstractPeer = Alternation(),
     *,
     start: Any = None,
     throw: bool = True,
@@ -47,8 +49,10 @@ def match(
     Args:
       mu, nu: measures, weighted, of any sizes and dimensions; of equal mass unless the problem has
         a finite `rho`.
-      problem: `CostRegularized(...)` or `GromovWasserstein(...)`.
-      solver: `Alternation(...)`.
+      problem: `CostRegularized(...)`, `GromovWasserstein(...)` or
+        `UnbalancedGromovWasserstein(...)`.
+      solver: `Alternation(...)`; for Gromov-Wasserstein between matrices `ConditionalGradient()`,
+        `MirrorDescent()` or `MirrorDescentOTT()`, which call POT and OTT from our starts.
       start: a `Match` of a similar problem (for a regularization path, or to refine it with
         another cost), or transforms of shape (q, p) or (s, q, p), to begin with in place of the
         solver's starts.
@@ -62,8 +66,10 @@ def match(
       RuntimeError: the match collapsed or did not settle (with `throw=True`).
     """
     key = jr.key(0) if key is None else key
-    by_moments = relaxation(problem, mu, nu)
-    if by_moments is None:
+    by_moments = None if isinstance(solver, AbstractPeer) else relaxation(problem, mu, nu)
+    if isinstance(solver, AbstractPeer):
+        sol = peer_match(problem, mu, nu, solver, start)
+    elif by_moments is None:
         sol = _alternated(mu, nu, problem, solver, start, key)
     else:
         starts = _transforms(start, mu, nu)
