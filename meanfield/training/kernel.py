@@ -26,8 +26,7 @@ def conditional_kernel(net: MeanFieldResNet, xs: PyTree, layer: int) -> Float[Ar
       layer: k.
 
     Returns:
-      shape (R, R), one row for each number of a state: R = N d, or N n d for tokens, examples
-      first, coordinates last.
+      a matrix with R = N d rows (N n d for tokens), examples first, coordinates last.
     """
     states, particles, weights = _of_layer(net, xs, layer)
     return full_gram(net.residual, particles, weights, states)
@@ -43,7 +42,7 @@ def outer_kernel(net: MeanFieldResNet, xs: PyTree, layer: int) -> Float[Array, "
       net, xs, layer: as in `conditional_kernel`.
 
     Returns:
-      shape (R, R) with one row for each point: R = N, or N n for tokens.
+      a matrix with R = N rows (N n for tokens).
     """
     states, particles, weights = _of_layer(net, xs, layer)
     return outer_gram(net.residual, particles, weights, states)
