@@ -46,9 +46,9 @@ def batch(key):
 # %% [markdown]
 # ## Laws from gradients alone
 #
-# The 324 monomials of degree one and two of the 24 weights of a head change at rates that are linear
-# in the gradient. At random weights and random data these rates make a matrix; its null space is
-# what never changes. The softmax makes the head no polynomial, and no formula of it is used.
+# The 324 monomials of degree one and two of the 24 weights of a head change at rates that are
+# linear in the gradient. At random weights and random data these rates make a matrix; its null
+# space is what never changes. The softmax makes the head no polynomial, and no formula is used.
 
 # %%
 head = mf.MultiheadAttention.random(dim=3, heads=1, head_dim=2, key=jr.key(0))
@@ -63,9 +63,9 @@ print(f"an angle of {laws.distance(attention_laws, head):.0e}")
 #
 # ## Steps are not a flow
 #
-# A step of gradient descent of size $\eta$ adds exactly $\eta^2$ times the law of the gradient. Momentum
-# and Adam do not move along the gradient, and move the laws in the first order. `LawMonitor` sits in
-# any optax loop and tells both terms.
+# A step of gradient descent of size $\eta$ adds exactly $\eta^2$ times the law of the gradient.
+# Momentum and Adam do not move along the gradient, and move the laws in the first order.
+# `LawMonitor` sits in any optax loop and tells both terms.
 
 
 # %%
@@ -106,8 +106,8 @@ for name, optimizer in optimizers.items():
 # ## The gauge that training left
 #
 # What is conserved is how unequal the two factors of a product are. It says nothing about the map:
-# `balance_gauge` takes it out, with the least sum of squares that the same attention can have. Bounds
-# on the map must not see the difference.
+# `balance_gauge` takes it out, and leaves the least sum of squares that the same attention can
+# have. Bounds on the map must not see the difference.
 
 # %%
 trained_head = ends["Adam, 0.02"]
@@ -117,7 +117,7 @@ for name, f in {"as trained": trained_head, "balanced": balanced}.items():
     bound = mf.lipschitz_bound(f, mf.Ball(2.0), n=6)
     apart = max(part.max() for part in balancedness(f).values())
     print(
-        f"{name:>10}: sum of squares {squares:.3f}, imbalance {apart:.1e}, {bound.log_value:.12f}"
+        f"{name:>10}: sum of squares {squares:.3f}, imbalance {apart:.1e}, bound {bound.value:.12f}"
     )
 
 # %%
