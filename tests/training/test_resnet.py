@@ -45,6 +45,14 @@ def test_it_is_a_plain_resnet_with_branches_scaled_by_depth_and_width(key):
     assert (net.depth, net.width) == (L, M)
 
 
+@every_residual
+def test_the_drift_is_the_sum_of_psi_over_the_particles(kind, key):
+    net, (x, _) = random_pair(kind, key)
+    x, thetas, masses = jax.tree.map(lambda a: a[0], (x, *net.layers))
+    each = jnp.stack([net.residual.psi(theta, x) for theta in thetas])
+    assert_close(net.residual.drift(thetas, masses, x), jnp.tensordot(masses, each, 1))
+
+
 def test_at_the_usual_start_it_is_the_identity(key):
     for residual in (SingleHiddenLayer(), DeepLinear()):
         net = MeanFieldResNet.random(dim=2, depth=3, width=4, key=key, residual=residual)
