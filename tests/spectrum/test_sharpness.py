@@ -1,5 +1,6 @@
 """The sharpness of a loss against dense Hessians."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -36,32 +37,38 @@ def network():
         return jnp.mean((h[:, 0] - y) ** 2)
 
     flat, unravel = jax.flatten_util.ravel_pytree(params)
-    return loss, params, np.asarray(jax.hessian(lambda flat: loss(unravel(flat)))(flat))
+    return loss, params, np.asarray(jax.jit(jax.hessian(lambda flat: loss(unravel(flat))))(flat))
 
 
 SPECTRA = {
-    "positive": np.linspace(0.1, 3, 30),
-    "negative-dominant": np.r_[-100 * np.ones(5), -np.linspace(1, 9, 20), 0.5, 2.0],
-    "all-negative": -np.linspace(1, 7, 25),
-    "double": [4.0, 4.0, 1.0, -5.0, 0.0, 0.0],
-    "low-rank": [3.0, *[0.0] * 20],
-    "zero": np.zeros(7),
-    "multiple-of-the-identity": -2.5 * np.ones(6),
+    "positive": np.linspace(0.1, 3, 24),
+    "negative-dominant": [*[-100.0] * 5, *-np.linspace(1, 9, 17), 0.5, 2.0],
+    "all-negative": -np.linspace(1, 7, 24),
+    "double": [4.0, 4.0, 1.0, -5.0, *[0.0] * 20],
+    "low-rank": [3.0, *[0.0] * 23],
+    "zero": [0.0] * 24,
+    "multiple-of-the-identity": [-2.5] * 24,
     "a-number": [-3.0],
 }
+
+
+@jax.jit
+def of_matrix(H, key):
+    return sharpness(lambda x: x @ H @ x / 2, jnp.zeros(len(H)), key=key, rtol=1e-8)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("eigenvalues", SPECTRA.values(), ids=SPECTRA)
 def test_it_is_the_largest_eigenvalue_with_its_sign(eigenvalues, key):
-    loss, H = quadratic(eigenvalues)
-    found = sharpness(loss, jnp.zeros(len(H)), key=key, rtol=1e-8)
+    _, H = quadratic(eigenvalues)
+    found = of_matrix(H, key)
     scale = max(np.abs(eigenvalues))
     np.testing.assert_allclose(found.value, max(eigenvalues), rtol=0, atol=1e-12 * scale)
     assert found.lower <= max(eigenvalues) + 1e-300
     np.testing.assert_allclose(jnp.linalg.norm(found.vector), 1, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_a_network_agrees_with_its_dense_hessian(network, key):
     loss, params, H = network
     found = jax.jit(lambda params: sharpness(loss, params, key=key, rtol=1e-6))(params)
@@ -79,7 +86,9 @@ def test_a_network_agrees_with_its_dense_hessian(network, key):
 def test_restarts_with_a_small_capacity_find_the_same_value(network, key):
     loss, params, H = network
     largest = np.linalg.eigvalsh(H)[-1]
-    found = sharpness(loss, params, key=key, rtol=1e-5, capacity=4, max_steps=2000)
+    found = jax.jit(
+        lambda params: sharpness(loss, params, key=key, rtol=1e-5, capacity=4, max_steps=2000)
+    )(params)
     assert found.steps > 8
     np.testing.assert_allclose(found.value, largest, rtol=1e-8)
 
@@ -87,11 +96,16 @@ def test_restarts_with_a_small_capacity_find_the_same_value(network, key):
 @pytest.mark.slow
 def test_too_few_products_are_told_and_leave_a_lower_bound(key):
     loss, _ = quadratic(np.linspace(-1, 1, 300))
-    found = sharpness(loss, jnp.zeros(300), key=key, rtol=1e-10, max_steps=6, throw=False)
+
+    @eqx.filter_jit
+    def search(throw):
+        return sharpness(loss, jnp.zeros(300), key=key, rtol=1e-10, max_steps=6, throw=throw)
+
+    found = search(False)
     assert found.result == mf.RESULTS.eigenvalue_not_reached
     assert found.steps == 7 and 0 < found.lower < 1
     with pytest.raises(RuntimeError, match="Raise `max_steps`"):
-        sharpness(loss, jnp.zeros(300), key=key, rtol=1e-10, max_steps=6)
+        search(True)
 
 
 @pytest.mark.slow
@@ -104,7 +118,8 @@ def test_a_hessian_that_is_not_finite_is_told(key):
 def test_float32_parameters_give_a_float32_answer(key):
     _, H = quadratic(np.linspace(-3, 2, 20))
     single = H.astype(jnp.float32)
-    found = sharpness(lambda x: x @ single @ x / 2, jnp.zeros(20, jnp.float32), key=key)
+    search = jax.jit(lambda x: sharpness(lambda x: x @ single @ x / 2, x, key=key))
+    found = search(jnp.zeros(20, jnp.float32))
     assert found.value.dtype == found.vector.dtype == jnp.float32
     np.testing.assert_allclose(found.value, 2, rtol=2e-6)
 
@@ -118,10 +133,11 @@ def test_it_differentiates_as_a_simple_eigenvalue_does(network, key):
         return sharpness(lambda p: scale * loss(unravel(p)), flat, key=key, rtol=1e-9).value
 
     direction = jnp.asarray(np.random.default_rng(0).normal(size=flat.size))
-    gradient, by_scale = jax.grad(value, argnums=(0, 1))(flat, 2.0)
-    ahead, behind = (value(flat + sign * 1e-5 * direction, 2.0) for sign in (1, -1))
+    gradient, by_scale = jax.jit(jax.grad(value, argnums=(0, 1)))(flat, 2.0)
+    plain = jax.jit(value)
+    ahead, behind = (plain(flat + sign * 1e-5 * direction, 2.0) for sign in (1, -1))
     np.testing.assert_allclose(gradient @ direction, (ahead - behind) / 2e-5, rtol=1e-6)
-    np.testing.assert_allclose(by_scale, value(flat, 1.0), rtol=1e-10)  # the loss closes over it
+    np.testing.assert_allclose(by_scale, plain(flat, 1.0), rtol=1e-10)  # the loss closes over it
 
 
 @pytest.mark.slow
