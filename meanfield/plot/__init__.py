@@ -33,6 +33,10 @@ if TYPE_CHECKING:
         transform as transform,
     )
     from .overview import overview_png as overview_png
+    from .spaces import (
+        embedded_dissimilarities as embedded_dissimilarities,
+        matched_mass as matched_mass,
+    )
     from .training import (
         layer_travel as layer_travel,
         particle_paths as particle_paths,
@@ -57,6 +61,7 @@ _HOMES = {
     ),
     "overview": ("overview_png",),
     "training": ("layer_travel", "particle_paths", "polyak_lojasiewicz", "step_sizes"),
+    "spaces": ("embedded_dissimilarities", "matched_mass"),
     "transport": ("coupling", "coupling_matrix"),
 }
 
