@@ -22,8 +22,6 @@ from .unbalanced import AbstractMass, One, QuadraticMass
 
 # A coupling whose cross-moment is below this share of the largest possible counts as collapsed.
 _COLLAPSED = 1e-3
-# A mass below this share of those of the measures counts as none.
-_NOTHING = 1e-6
 
 
 def relaxed_match(
@@ -64,7 +62,7 @@ def relaxed_match(
         correlation=correlation,
         collapsed=collapsed,
         marginal_error=float(found.best.error[0]),
-        result=_result(solver, found, collapsed, moved / _usual(relaxation)),
+        result=_result(solver, found, collapsed),
         mu=measures[0],
         nu=measures[1],
         potentials=(f, g),
@@ -149,11 +147,6 @@ def _mass(relaxation: Relaxation, epsilon: float) -> AbstractMass:
     return One(rho) if relaxation.masses is None else QuadraticMass(relaxation.masses, rho, epsilon)
 
 
-def _usual(relaxation: Relaxation) -> float:
-    """The mass to compare with: the geometric mean of those of the measures."""
-    return 1.0 if relaxation.masses is None else float(np.sqrt(np.prod(relaxation.masses)))
-
-
 def _value(relaxation: Relaxation, mass: AbstractMass, found: Sought, moved: float) -> float:
     """The objective without the entropy."""
     state, lost = found.best.state, found.best.found.lost
@@ -189,11 +182,9 @@ def _correlation(relaxation: Relaxation, found: Sought) -> float:
     return float(np.linalg.norm(covariance) / max(np.sqrt(np.prod(spreads)), 1e-300))
 
 
-def _result(solver: Alternation, found: Sought, collapsed: bool, share: float) -> RESULTS:
+def _result(solver: Alternation, found: Sought, collapsed: bool) -> RESULTS:
     best, result = found.best, RESULTS.successful
-    if not share > _NOTHING:
-        result = RESULTS.mass_vanished
-    elif collapsed:
+    if collapsed:
         result = RESULTS.match_collapsed
     elif not best.change[0] <= solver.tolerance:
         result = RESULTS.transform_not_settled

@@ -70,10 +70,6 @@ class RESULTS(eqx.Enumeration):
         "measures, and the match collapsed to it. Lower `epsilon` below `epsilon_critical`; "
         "relative to it, 0.05 is a good value."
     )
-    mass_vanished = (
-        "The price `rho` of unmatched mass is so low that (nearly) nothing is matched. Raise `rho`: "
-        "its natural unit is the mean squared distortion, the `value` of the balanced match."
-    )
     transform_not_settled = (
         "The transform still changed by more than `tolerance` after `max_steps` steps. Raise "
         "`max_steps`, raise `tolerance`, or raise `epsilon`."
