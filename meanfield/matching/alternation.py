@@ -92,7 +92,8 @@ class Alternation(eqx.Module):
         self.step = None if step is None else _checked("step", step, step > 0, "positive")
         self.relative, self.axes, self.random, self.inner = relative, axes, random, inner
         self.max_steps, self.sample, self.finalists = max_steps, sample, finalists
-        self.memory, self.mesh = memory, mesh
+        self.memory = memory
+        self.mesh = None if mesh is None else jax.sharding.Mesh(mesh.devices, mesh.axis_names)
 
 
 def _checked(name: str, value: Any, allowed: Any, words: str) -> float:
