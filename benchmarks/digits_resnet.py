@@ -11,6 +11,7 @@ root of the repository: `python benchmarks/digits_resnet.py`.
 
 import argparse
 import time
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -45,7 +46,7 @@ def digits(seed: int):
     from sklearn.model_selection import train_test_split
 
     images, labels = load_digits(return_X_y=True)
-    parts = train_test_split(images, labels, test_size=0.2, stratify=labels, random_state=seed)
+    parts: Any = train_test_split(images, labels, test_size=0.2, stratify=labels, random_state=seed)
     mean = parts[0].mean(axis=0)
     scale = np.sqrt(np.mean(np.sum((parts[0] - mean) ** 2, axis=1)))
     x, x_test = (jnp.asarray((part - mean) / scale, jnp.float32) for part in parts[:2])

@@ -1,5 +1,7 @@
 """The gradient flow of a network: its laws, its order, its identities, against closed forms."""
 
+import warnings
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -9,7 +11,16 @@ import optax
 import pytest
 
 import meanfield as mf
-from meanfield.training import Euler, Fixed, Heun, MeanFieldResNet, Optax, Record, SquaredError
+from meanfield.training import (
+    Euler,
+    Fixed,
+    Heun,
+    MeanFieldResNet,
+    Optax,
+    Proximal,
+    Record,
+    SquaredError,
+)
 
 
 QUICK = Record(certificate=False, distance=False)
@@ -212,3 +223,34 @@ def test_single_precision_stays_single(key):
     wide = mf.gradient_flow(net, SquaredError(), data, Heun(0.1), 5, record=QUICK)
     assert run.net.params.points.dtype == jnp.float32
     np.testing.assert_allclose(points(run), points(wide), atol=1e-5)
+
+
+def parabola():
+    """One particle W with the risk W^2 / 2: the map x -> (1 + W) x, asked to be the identity."""
+    params = mf.ConditionalMeasure(jnp.ones((1, 1, 1)))
+    one = jnp.ones((1, 1))
+    return MeanFieldResNet(mf.training.DeepLinear(), params), (one, one)
+
+
+def test_on_a_parabola_the_flow_fills_its_ball_and_its_path_bound():
+    net, data = parabola()
+    run = mf.gradient_flow(net, SquaredError(), data, Euler(0.5), 20, record=QUICK)
+    np.testing.assert_allclose(run.polyak_lojasiewicz, 2.0, rtol=1e-6)
+    np.testing.assert_allclose(run.path_length, run.path_bound, rtol=1e-5)
+    assert run.ball().radius == pytest.approx(1.0) and run.result == mf.RESULTS.successful
+
+
+def test_steps_that_overshoot_a_parabola_have_a_path_longer_by_the_predicted_factor():
+    net, data = parabola()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        run = mf.gradient_flow(net, SquaredError(), data, Euler(1.5), 40, record=QUICK)
+    assert run.risk[-1] < 1e-6 * run.risk[0]
+    assert run.path_length[-1] / run.path_bound[-1] == pytest.approx(1.5 / (2 - 1.5), rel=1e-4)
+    assert run.result == mf.RESULTS.step_beyond_stability
+
+
+def test_the_proximal_step_on_a_parabola_divides_by_one_plus_the_step():
+    net, data = parabola()
+    run = mf.gradient_flow(net, SquaredError(), data, Proximal(3.0), 2, record=QUICK)
+    close(points(run), 1 / 16, exact=1e-7, single=1e-4)
