@@ -89,6 +89,7 @@ def test_the_first_variation_is_the_derivative_in_the_mass(kind):
     assert_close(found["variation"], found["by mass"], rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.slow  # differences need float64
 def test_a_little_mass_anywhere_changes_the_risk_by_the_first_variation(key):
     net, data = random_net(key), random_data(key)
     mu, omega, epsilon = net.params, jr.normal(key, (3, 1, 5)), 1e-6
