@@ -5,9 +5,9 @@ obeys one theorem, `bounded-density`; for chi-square and entmax its sizes are po
 """
 
 import math
+from dataclasses import dataclass
 from functools import singledispatch
 
-import equinox as eqx
 import numpy as np
 
 from meanfield.attention import (
@@ -31,7 +31,8 @@ from .gauge import StackedHeads
 from .heads import AttentionSizes, HeadSizes, head_sizes, value_maps
 
 
-class DensitySizes(eqx.Module):
+@dataclass(frozen=True)
+class DensitySizes:
     r"""What a normalised choice can do to scores that differ by at most omega.
 
     Args:
@@ -97,7 +98,8 @@ def _(choice: TopMass, oscillation: float, reach: float | int) -> DensitySizes:
     )
 
 
-class DensityHead(eqx.Module):
+@dataclass(frozen=True)
+class DensityHead:
     """A head with a normalised choice: its plain sizes and those of the choice."""
 
     plain: HeadSizes
@@ -118,7 +120,8 @@ class DensityHead(eqx.Module):
         return float(np.logaddexp(_log(head.value) + density / p, turning))
 
 
-class CoupledHead(eqx.Module):
+@dataclass(frozen=True)
+class CoupledHead:
     """A head of doubly stochastic attention, in W_2."""
 
     plain: HeadSizes
@@ -135,7 +138,8 @@ class CoupledHead(eqx.Module):
         return float(np.logaddexp(self.plain.log_moving(2), back))
 
 
-class FreeHead(eqx.Module):
+@dataclass(frozen=True)
+class FreeHead:
     r"""A head whose shares are not normalised: $|h| \le \hat h$, $|w| \le \hat w$.
 
     Args:

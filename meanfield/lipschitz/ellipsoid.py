@@ -1,8 +1,8 @@
 """Every domain of measures lies in an ellipsoid m + E B, B the unit ball: what theorems use."""
 
+from dataclasses import dataclass
 from functools import singledispatch
 
-import equinox as eqx
 import numpy as np
 from jaxtyping import Float
 
@@ -12,7 +12,8 @@ from meanfield.measure import AbstractDomain, Ball, LayerNormRange, Sphere
 Matrix = Float[np.ndarray, "_ _"]
 
 
-class Ellipsoid(eqx.Module):
+@dataclass(frozen=True)
+class Ellipsoid:
     r"""The points $m + E z$, $|z| \le 1$, with $E = \mathrm{diag}(\mathrm{axes})$, or
     $\mathrm{diag}(\mathrm{axes}) (I - 11^T / d)$ if `centred`. Convex; float64 on the host.
 

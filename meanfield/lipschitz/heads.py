@@ -2,10 +2,10 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import singledispatch
 from typing import Protocol, runtime_checkable
 
-import equinox as eqx
 import numpy as np
 from jaxtyping import Float
 
@@ -23,7 +23,8 @@ from .gauge import StackedHeads
 from .scores import ScoreSizes, score_sizes
 
 
-class HeadSizes(eqx.Module):
+@dataclass(frozen=True)
+class HeadSizes:
     r"""One head on a domain: its scores and its values $V y$.
 
     Args:
@@ -67,7 +68,8 @@ class Head(Protocol):
     def log_moving(self, p: float | int) -> float: ...
 
 
-class AttentionSizes(eqx.Module):
+@dataclass(frozen=True)
+class AttentionSizes:
     """All heads of an attention: seen after their output projections, and before them.
 
     Args:
@@ -158,7 +160,8 @@ def _measured_sizes(
     return AttentionSizes(heads, tuple(HeadSizes(*size) for size in sizes), stacked.whole)
 
 
-class ValueMaps(eqx.Module):
+@dataclass(frozen=True)
+class ValueMaps:
     """What heads put out: sum_h O_h V_h y_h + constant, for an average y_h of each head.
 
     Args:

@@ -1,9 +1,9 @@
 """How far the scores of a head can go on a domain: the few numbers that the theorems read."""
 
 import math
+from dataclasses import dataclass
 from functools import singledispatch
 
-import equinox as eqx
 import numpy as np
 from jaxtyping import Float
 
@@ -22,7 +22,8 @@ from .ellipsoid import Ellipsoid, Matrix, float64, product_norm, spectral_norm
 from .gauge import side_scales
 
 
-class ScoreSizes(eqx.Module):
+@dataclass(frozen=True)
+class ScoreSizes:
     r"""Sizes of the scores $s(x, y)$ of one head, for all points x, y of a domain.
 
     Args:
@@ -41,7 +42,8 @@ class ScoreSizes(eqx.Module):
     aligned: bool = True
 
 
-class _Head(eqx.Module):
+@dataclass(frozen=True)
+class _Head:
     """The score $\\lambda <Q x + a, K y + b>$ of one head, in float64."""
 
     query: Matrix
