@@ -56,6 +56,7 @@ def random_minimizer(rng, x, y, depth, noise=None, hidden=4):
     return (first, *rest)
 
 
+@pytest.mark.slow
 def test_the_sharpness_of_any_minimiser_is_that_of_the_dense_hessian():
     x, y = regression()
     weights = random_minimizer(np.random.default_rng(1), x, y, depth=3)
