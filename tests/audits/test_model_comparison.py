@@ -17,6 +17,7 @@ from gauges import (
     louder,
     permuted,
     regauged,
+    with_fields,
 )
 from scipy.optimize import linear_sum_assignment
 
@@ -195,6 +196,33 @@ def test_heads_that_do_nothing_or_do_the_same_are_the_exceptions(bert, key):
     for one, two in ((silenced, louder_silence), (twinned, shifted)):
         same_function(one.layers[0].attention, two.layers[0].attention, key)
         assert compare_models(one, two).layers[0].distance > 0.1
+
+
+@pytest.mark.parametrize("side", ["query", "key"])
+def test_a_norm_of_queries_or_keys_sees_more_than_their_product(side, key):
+    def one_plane_louder(f, _):
+        planes = f.key_proj.shape[1] // 2
+        scale = jnp.ones(2 * planes).at[jnp.array([0, planes])].set(2.0)
+        norm = getattr(f, f"{side}_norm")
+        undone = dataclasses.replace(norm, gamma=norm.gamma / scale)
+        louder = scale[:, None] * getattr(f, f"{side}_proj")
+        return dataclasses.replace(f, **{f"{side}_norm": undone, f"{side}_proj": louder})
+
+    model = load("qwen3")
+    other = everywhere(model, MultiheadAttention, one_plane_louder)
+    x = mf.ConditionalMeasure.from_sequence(jax.random.normal(key, (5, model.dim)))
+    one, two = (attention_of(m.layers[0])(x).points for m in (model, other))
+    assert not np.allclose(one, two)
+    assert compare_models(model, other).relative > 1e-3
+
+
+def test_equal_heads_stay_where_they_are(bert):
+    def all_equal(f, _):
+        arrays = ("query_proj", "key_proj", "value_proj", "output_proj", "query_bias")
+        return with_fields(f, **{n: jnp.stack(4 * [getattr(f, n)[0]]) for n in arrays})
+
+    model = everywhere(bert, MultiheadAttention, all_equal)
+    assert compare_models(model, model).permuted == 0
 
 
 def test_what_changed_is_located(bert):

@@ -90,6 +90,13 @@ def test_signs_pass_tanh_alone():
         assert np.all(moved == 0) == symmetric
 
 
+def test_a_gate_of_tanh_lets_signs_pass_and_one_of_silu_does_not():
+    for activation, symmetric in ((tanh, True), (silu, False)):
+        f = a_perceptron(activation, gated=True)
+        g = with_fields(f, gate=-f.gate, gate_bias=-f.gate_bias, weight_out=-f.weight_out)
+        assert np.all(np.diagonal(squared_distances(cloud(f), cloud(g))) == 0) == symmetric
+
+
 def test_a_gate_of_relu_lets_factors_pass_too():
     f, factor = a_perceptron(relu, gated=True), jnp.linspace(0.5, 2.0, 6)
     g = with_fields(
