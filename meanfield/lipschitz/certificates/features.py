@@ -93,12 +93,8 @@ def _(f: MultiheadAttention) -> Iterator[Projections]:
     H, k, _ = f.query_proj.shape
     query_bias = np.zeros((H, k)) if f.query_bias is None else float64(f.query_bias)
     key_bias = np.zeros((H // f.group, k)) if f.key_bias is None else float64(f.key_bias)
-    outputs = list(float64(f.output_proj))
-    values = list(np.repeat(float64(f.value_proj), f.group, axis=0))
-    lost = [0.0]
-    if H > 1:  # a single head is folded: its value is what comes out
-        stacked = StackedHeads.of(outputs, values)
-        outputs, values, lost = stacked.outputs, stacked.values, stacked.lost
+    values = np.repeat(float64(f.value_proj), f.group, axis=0)
+    stacked = StackedHeads.of(list(float64(f.output_proj)), list(values))
     left = right = np.ones((H, k))
     if f.rotary is not None:
         left, right = side_scales(on_host(f))
@@ -109,10 +105,10 @@ def _(f: MultiheadAttention) -> Iterator[Projections]:
             f.score_scale * left[h] * query_bias[h],
             right[h, :, None] * float64(f.key_proj[g]),
             right[h] * key_bias[g],
-            values[h],
-            outputs[h],
+            stacked.values[h],
+            stacked.outputs[h],
             f.rotary,
-            lost[h],
+            stacked.lost[h],
         )
 
 
