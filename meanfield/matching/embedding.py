@@ -101,8 +101,8 @@ def distortion_interval(
       first, second: the embeddings.
     """
     root, delta = np.sqrt(max(float(value), 0.0)), first.bound + second.bound
-    low, high = max(root - delta, 0.0), root + delta
-    return low**2 * (1 - 8 * _UNIT), high**2 * (1 + 8 * _UNIT)
+    low = max(root * (1 - 4 * _UNIT) - delta * (1 + 4 * _UNIT), 0.0)
+    return low**2 * (1 - 8 * _UNIT), (root + delta) ** 2 * (1 + 8 * _UNIT)
 
 
 class _Kept(NamedTuple):
@@ -151,6 +151,7 @@ def _spectrum(d: np.ndarray, a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _best(values: np.ndarray, vectors: np.ndarray, a: np.ndarray, rank: int, bend: bool) -> _Kept:
     """The candidate of least stress: r largest and k - r smallest eigenvalues, moved or not."""
     n, candidates = len(values), []
+    seen = 1 - (a @ vectors) ** 2  # no distance sees the constant vector, which has the value zero
     for top in range(rank + 1):
         places = np.concatenate([np.arange(top), np.arange(n - rank + top, n)])
         kept, dropped = values[places], np.arange(top, n - rank + top)
@@ -158,7 +159,7 @@ def _best(values: np.ndarray, vectors: np.ndarray, a: np.ndarray, rank: int, ben
         shifts = [c * middle / (1 + c * rank) for c in (0.5, 1.0)] if bend else []
         for shift in [0.0, *shifts]:
             left = np.zeros(n)
-            left[dropped], left[places] = values[dropped], -shift
+            left[dropped], left[places] = values[dropped], -shift * seen[places]
             stress = three_terms(left, vectors, a)
             candidates.append(_Kept(places, kept + shift, shift != 0, stress))
     return min(candidates, key=lambda kept: kept.stress)
