@@ -160,10 +160,10 @@ class Centre(eqx.Module):
         with jax.enable_x64(True):
             net, xs = in_float64((net, xs))
             states = np.asarray(jax.vmap(net.hidden)(xs))[:, :-1]
-        weights, base = np.asarray(net.params.weights), np.asarray(net.params.base)
-        points = jnp.where(weights[..., None] > 0, net.params.points, 0)
-        u, w, _ = neurons(points)
+            weights = np.asarray(net.params.weights)
+            u, w, _ = neurons(jnp.where(weights[..., None] > 0, net.params.points, 0))
         u, w = (np.linalg.norm(np.asarray(side), axis=-1) for side in (u, w))
+        base = np.asarray(net.params.base)
         present = base > 0
         return cls(
             base=base[present],

@@ -70,7 +70,8 @@ def polyak_lojasiewicz(
     \lambda_{\min}(\mathbb{K}_k) \frac{\sum_i |p^i_{k+1}|^2}{\sum_i |p^i_L|^2}$$
 
     and, above, the same with the largest eigenvalues. For the squared error and no readout the
-    factor in front is 2 / N. Computed in float64 on the host whatever the precision of JAX, with
+    factor in front is 2 / N. The slope is that of the particles: training an embedding or a readout
+    only adds to it. Computed in float64 on the host whatever the precision of JAX, with
     eigenvalues proved and rounded outwards. It does not trace.
 
     Args:

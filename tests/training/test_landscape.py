@@ -10,7 +10,7 @@ from random_maps import as_installed, assert_close
 from resnet_problems import RESIDUALS, random_data, random_net, random_pair, written_otherwise
 
 from meanfield.attention import Affine
-from meanfield.measure import RESULTS, Measure
+from meanfield.measure import RESULTS, ConditionalMeasure, Measure
 from meanfield.training import (
     CrossEntropy,
     DeepLinear,
@@ -124,6 +124,27 @@ def test_certificates_do_not_depend_on_how_the_measure_is_written(key):
     assert_close(found.ratio, expected.ratio)
     assert_close(found.certified, expected.certified, rtol=1e-8)
     assert_close(found.certified_above, expected.certified_above)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("error")
+def test_certificates_are_those_of_float64_whatever_the_precision_of_jax():
+    rng = np.random.default_rng(0)
+    points, x = (rng.standard_normal(shape).astype(np.float32) for shape in ((3, 12, 5), (5, 2)))
+    points[..., :2] /= 64
+    y = x + np.float32(1e-4)
+    masses = np.full((3, 12), 1 / 16, np.float32), np.full(3, 0.25, np.float32)
+
+    def certified():
+        net = MeanFieldResNet(SingleHiddenLayer(), ConditionalMeasure(points, *masses))
+        found, ball = polyak_lojasiewicz(net, LOSS, (x, y)), convergence_ball(net, LOSS, (x, y))
+        return [found.ratio, found.certified, found.certified_above, ball.radius, ball.constant]
+
+    with jax.enable_x64(False):
+        single = certified()
+    with jax.enable_x64(True):
+        points, x, y = (a.astype(np.float64) for a in (points, x, y))
+        assert certified() == single
 
 
 @pytest.mark.slow
