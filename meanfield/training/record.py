@@ -64,10 +64,12 @@ def row_of(
         "layer_distance": np.full(net.depth, np.nan),
         "certified": np.nan,
     }
-    if _certifiable(net, data) if wanted.certificate is None else wanted.certificate:
+    finite = bool(np.isfinite(value) & np.isfinite(row["index_distance"]))
+    certified = _certifiable(net, data) if wanted.certificate is None else wanted.certificate
+    if finite and certified:
         found = polyak_lojasiewicz(net, problem.loss, data)
         row["certified"] = np.nanmax([found.certified, found.certified_outer])
-    if wanted.distance:
+    if finite and wanted.distance:
         layers = layer_distances(net.params, first.params)
         row |= {"distance": _total(net.params.base, layers, ends), "layer_distance": layers}
     if wanted.particles:

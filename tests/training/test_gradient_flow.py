@@ -225,6 +225,24 @@ def test_single_precision_stays_single(key):
     np.testing.assert_allclose(points(run), points(wide), atol=1e-5)
 
 
+@pytest.mark.slow
+def test_attention_heads_are_trained_on_measures_of_tokens(key):
+    x_key, y_key, net_key = jr.split(key, 3)
+    heads = mf.training.AttentionHeads(2, outer=0.5)
+    net = MeanFieldResNet.random(dim=2, depth=2, width=3, key=net_key, residual=heads)
+    x = mf.Measure(jr.normal(x_key, (4, 5, 2)))
+    data = (x, x.points + jr.normal(y_key, (4, 5, 2)))
+    run = mf.gradient_flow(net, SquaredError(), data, Euler(0.1), 3, record_every=1)
+    field = mf.training.gradient_field(net, SquaredError(), data)
+    slope = jnp.sqrt(mf.training.squared_slope(net, field))
+    assert run.slope[0] == pytest.approx(float(slope), rel=1e-5)
+    assert np.all(np.diff(run.risk) < 0) and np.all(run.certified <= run.polyak_lojasiewicz)
+    batch = mf.gradient_flow(
+        net, SquaredError(), data, Euler(0.1), 3, batch_size=4, key=key, record=QUICK
+    )
+    close(points(batch), points(run))
+
+
 def parabola():
     """One particle W with the risk W^2 / 2: the map x -> (1 + W) x, asked to be the identity."""
     params = mf.ConditionalMeasure(jnp.ones((1, 1, 1)))

@@ -156,6 +156,6 @@ def test_a_run_that_diverges_ends_at_its_last_finite_record(problem):
     with pytest.raises(RuntimeError, match="ceased to be finite"):
         train(problem, 400, Euler(1e3))
     with pytest.warns(RuntimeWarning, match="ceased to be finite"):
-        run = train(problem, 400, Euler(1e3), throw=False)
+        run = train(problem, 400, Euler(1e3), throw=False, record=Record(distance=True))
     assert run.result == mf.RESULTS.risk_not_finite and run.steps[-1] < 400
     assert np.all(np.isfinite(run.risk)) and np.all(np.isfinite(run.net.params.points))
