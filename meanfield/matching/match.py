@@ -48,7 +48,8 @@ class Match(eqx.Module):
       value: the problem's objective at both, without the entropy: for Gromov-Wasserstein the mean
         squared distortion.
       objective: the same with the entropy and the penalties of free marginals, by duality; this is
-        what starts are compared by. An estimate: optimality over transforms is not proved.
+        what starts are compared by. An estimate: optimality over transforms is not proved. (Where
+        the mass is free, and between matrices, it is evaluated at the coupling.)
       starts: what every start came to.
       epsilon: the temperature, in units of the cost.
       epsilon_critical: the temperature above which the product coupling attracts.

@@ -32,7 +32,12 @@ def relaxed_match(
     start: np.ndarray | None,
     key: PRNGKeyArray,
 ) -> Match:
-    """The match that conditional gradients find."""
+    """The match that conditional gradients find.
+
+    Raises:
+      ValueError: settings of the solver that they do not take.
+    """
+    _check(solver)
     relaxed, task = relaxation.relaxed, relaxation.task
     unit = relaxation.unit
     given = None if start is None else start * task.weight / unit
@@ -69,6 +74,15 @@ def relaxed_match(
         centres=(centres[0] + told.means[0], centres[1] + told.means[1]),
         task=told.task,
     )
+
+
+def _check(solver: Alternation) -> None:
+    for name in ("step", "mesh"):
+        if getattr(solver, name) is not None:
+            raise ValueError(
+                f"`{name}` of Alternation() is not taken by unbalanced or signed problems, whose "
+                "steps have a length of their own, on one device; leave it out."
+            )
 
 
 class Told(NamedTuple):

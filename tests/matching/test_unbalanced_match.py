@@ -220,6 +220,28 @@ def test_absent_atoms_order_and_splits_change_nothing(sols, measures):
 
 
 @slow
+def test_blocks_and_a_kernel_that_is_kept_agree(sols, measures):
+    blocked = Alternation(0.2, axes=1, tolerance=1e-7, marginal_tolerance=1e-10, memory=0)
+    sol = match(*measures, UnbalancedGromovWasserstein((9.0, 6.0)), blocked)
+    assert_allclose(sol.coupling.matrix, sols["inner"].coupling.matrix, atol=1e-8)
+    with pytest.raises(ValueError, match="`step`"):
+        match(*measures, UnbalancedGromovWasserstein(9.0), Alternation(step=1.0))
+
+
+@slow
+def test_a_match_begins_where_it_is_told_and_on_a_sample(sols, measures, rng):
+    problem = UnbalancedGromovWasserstein((9.0, 6.0), SquaredDistance())
+    again = match(*measures, problem, SOLVER, start=sols["squared"])
+    assert_allclose(again.objective, sols["squared"].objective, rtol=1e-9)
+    assert len(again.starts.objective) == 1
+    mu = Measure((rng.gamma(1.5, size=(90, 2)) - 1.5) * np.array([2.0, 0.7]))
+    nu = Measure(mu.points[:, ::-1])
+    full, sampled = (match(mu, nu, problem, Alternation(0.05, sample=size)) for size in (None, 50))
+    assert_allclose(sampled.objective, full.objective, rtol=1e-3)
+    assert sampled.starts.refined.any() and sampled.coupling.shape == (90, 90)
+
+
+@slow
 def test_float32_agrees_to_its_precision(sols, measures):
     small = [Measure(m.points.astype(jnp.float32), m.weights) for m in measures]
     rough = Alternation(0.2, axes=1, tolerance=1e-4, marginal_tolerance=1e-5)
