@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
+from atom_jacobians import jacobians, norm
 from random_maps import (
     DIM,
     as_installed,
-    l2_attention,
     mlp,
     multihead,
     random_measure,
@@ -19,7 +19,7 @@ from random_maps import (
 )
 
 import meanfield as mf
-from meanfield.lipschitz import certificate, certificate_curve, displacement_bound, upper_at
+from meanfield.lipschitz import certificate, certificate_curve, displacement_bound
 
 
 KEY = jr.key(4)
@@ -44,6 +44,8 @@ KINDS = {
     "causal": lambda key: mf.CausalAttention(self_attention(key)),
     "causal-rotary": lambda key: mf.CausalAttention(multihead(key, rotary=mf.Rotary()), window=3),
 }
+# Ascents cost a program each; the other kinds share the rules that these have.
+ASCENDED = ("self-attention", "multihead", "block", "causal-rotary", "gated-mlp")
 ORDERED = ("rotary", "relative-bias", "causal", "causal-rotary")
 
 
@@ -51,37 +53,6 @@ def drawn(kind, seed=0):
     key = jr.key(seed)
     mu = random_sequence(key) if kind in ORDERED else random_measure(key, n=6)
     return KINDS[kind](key), mu
-
-
-def jacobians(f, mu):
-    """The Jacobians of the map of atoms at many points, (m, N, e, N, d), and the masses."""
-    masses = np.asarray(mu.atoms.weights)
-
-    def outputs(points):
-        return f(mu.with_points(points)).atoms.points
-
-    batched = jax.jit(jax.vmap(jax.jacfwd(outputs)))
-
-    def at(points):
-        J = np.asarray(batched(points))
-        return J.reshape(J.shape[0], len(masses), -1, len(masses), DIM)
-
-    return at, masses
-
-
-def norm(J, masses, p):
-    """The operator norm in L^p(mu) for p = 2; a lower bound on it, by blocks, for 1 and inf."""
-    ratio = (masses[:, None] / masses)[:, None, :, None]
-    n, e, _, d = J.shape
-    if p == 2:
-        return np.linalg.norm((np.sqrt(ratio) * J).reshape(n * e, n * d), 2)
-    if p == 1:  # move one atom along the best direction of the sum of its columns
-        columns = np.moveaxis(ratio * J, 2, 0).reshape(n, n * e, d)
-        best = np.linalg.svd(columns)[2][:, 0]
-        moved = np.einsum("jad,jd->ja", columns, best).reshape(n, n, e)
-        return np.linalg.norm(moved, axis=2).sum(1).max()
-    best = np.linalg.svd(J.reshape(n, e, n * d))[0][:, :, 0]
-    return np.linalg.norm(np.einsum("iejd,ie->ijd", J, best), axis=2).sum(1).max()
 
 
 def attacked(f, mu, x, at, masses, size, base, steps=6):
@@ -130,8 +101,9 @@ def test_nothing_in_the_ball_beats_its_certificate(kind):
         bounds = {p: mf.certify(f, mu, size, p=p).value for p in (1, 2, jnp.inf)}
         for p, bound in bounds.items():
             assert max(norm(J, masses, p) for J in found) <= bound
-        worst = attacked(f, split, jnp.asarray(base + moves[0]), at, masses, size, base)
-        assert worst <= bounds[2]
+        if kind in ASCENDED:
+            worst = attacked(f, split, jnp.asarray(base + moves[0]), at, masses, size, base)
+            assert worst <= bounds[2]
 
 
 @pytest.mark.slow
@@ -234,38 +206,6 @@ def test_a_ball_of_finite_order_is_a_ball_of_larger_moves():
     assert bool(whole.domain.contains(whole.domain.project(mu.points + 5.0)).all())
 
 
-def plain(key, **more):
-    f = self_attention(key)
-    return mf.SelfAttention(f.A, f.V, **more)
-
-
-CHOSEN = {
-    "l2": l2_attention,
-    "soft-cap": lambda key: plain(key, soft_cap=1.0),
-    "chi-square": lambda key: plain(key, choice=mf.ChiSquare(1.0)),
-    "sigmoid": lambda key: plain(key, choice=mf.attention.Sigmoid()),
-}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", CHOSEN)
-def test_what_has_no_local_theorem_is_certified_by_that_of_its_domain(kind):
-    f, mu = CHOSEN[kind](KEY), random_measure(KEY, n=6)
-    bounds = [mf.certify(f, mu, radius) for radius in (0.0, 0.1)]
-    domain = mf.lipschitz_bound(f, mf.Ball(float(mu.radius) + 0.1))
-    assert bounds[1].log_value == pytest.approx(domain.log_value, rel=1e-6)
-    assert bounds[1].theorem == domain.theorem
-    at, masses = jacobians(f, mu)
-    x = np.asarray(mu.points)
-    moves = np.random.default_rng(0).standard_normal((20, *x.shape))
-    moves *= 0.1 / np.linalg.norm(moves, axis=-1, keepdims=True)
-    found = [norm(J, masses, 2) for J in at(jnp.asarray(np.concatenate([x[None], x + moves])))]
-    assert found[0] <= bounds[0].value and max(found) <= bounds[1].value
-    assert bounds[0].log_value <= bounds[1].log_value
-    sol = mf.local_lipschitz(f, mu, key=KEY)
-    assert sol.value <= sol.upper < jnp.inf
-
-
 def test_a_curve_is_certificates_one_by_one():
     f, mu = small()
     radii = (0.1, 0.0, 1e-2, 30.0)
@@ -279,13 +219,6 @@ def test_equal_atoms_that_are_not_split_have_the_bound_of_so_many():
     bound = mf.certify(f, mf.Measure(mu.points), 30.0, splitting=False)
     assert bound.theorem == "meanfield:general-n"
     assert bound.log_value < mf.certify(f, mf.Measure(mu.points), 30.0).log_value
-
-
-@pytest.mark.slow
-def test_without_a_key_many_heads_are_certified_at_most_by_the_bound_at_the_measure():
-    f, points = multihead(KEY), jr.normal(KEY, (2048 // DIM + 1, DIM))
-    mu = mf.Measure(points)
-    assert mf.certify(f, mu, 0.0).value <= float(upper_at(f, mu)) * (1 + 1e-12)
 
 
 def test_what_is_wrong_is_said():

@@ -5,6 +5,7 @@ P_k the derivative of what comes before f_k and S_k that of what comes after (do
 theory/certificates, compositions).
 """
 
+import math
 from functools import cached_property
 
 import numpy as np
@@ -48,6 +49,8 @@ class PointResidual(PointModel):
 
 class PointChain(PointModel):
     """One map of points after another."""
+
+    third = math.inf  # inside another run, the product of the norms is what is left
 
     def __init__(self, models: list[PointModel], atoms: Atoms):
         self.atoms, self.models = atoms, models
