@@ -140,7 +140,9 @@ def find_quadratic_laws(
     laws = _null_space(
         monomials, monomials.rows(states, velocities, dynamics.rate), probe, dynamics
     )
-    return laws.result.error_if(laws, laws.result != RESULTS.successful) if throw else laws
+    if throw:
+        laws.result.error_if(np.asarray(laws.gap), laws.result != RESULTS.successful)
+    return laws
 
 
 def _motions(loss, unravel, data, dynamics, size, keys) -> tuple[Array, Array]:

@@ -23,6 +23,11 @@ from meanfield.attention import LinearBias
 from meanfield.training import attention_laws, homogeneity, law_terms, layer_laws
 
 
+pytestmark = pytest.mark.skipif(
+    not jax.config.read("jax_enable_x64"), reason="identities up to the rounding of float64"
+)
+
+
 def perceptron(key, activation, gated=False):
     f = mlp(key, gated=True)
     gate = (f.gate, f.gate_bias) if gated else (None, None)

@@ -20,6 +20,11 @@ import meanfield as mf
 from meanfield.training import attention_laws, balance_gauge, balancedness
 
 
+pytestmark = pytest.mark.skipif(
+    not jax.config.read("jax_enable_x64"), reason="identities up to the rounding of float64"
+)
+
+
 KINDS = {
     "plain": lambda key: multihead(key),
     "no biases": lambda key: multihead(key, biases=False),

@@ -12,6 +12,11 @@ import meanfield as mf
 from meanfield.training import LawMonitor, attention_laws, law_terms, layer_laws
 
 
+pytestmark = pytest.mark.skipif(
+    not jax.config.read("jax_enable_x64"), reason="identities up to the rounding of float64"
+)
+
+
 def problem(key):
     """A small attention, 6 points in R^3 and what a loss wants of them."""
     keys = jr.split(key, 4)
