@@ -124,12 +124,22 @@ class Course(NamedTuple):
         return jax.tree.map(lambda leaf: leaf[k : k + 1], batch)._replace(steps=self.steps)
 
 
-def descend(task: Relaxed, slopes: Slopes, schedule: Schedule, *, keep: bool) -> Course:
-    """From the coupling of a linear cost, with its marginals fixed, to a stationary one."""
+def descend(
+    task: Relaxed,
+    slopes: Slopes,
+    schedule: Schedule,
+    *,
+    keep: bool,
+    part: "Relaxed | None" = None,
+    kept: tuple[float, float] = (1.0, 1.0),
+) -> Course:
+    """From the coupling of a linear cost, with its marginals fixed, to a stationary one; where a
+    `part` of the masses is given, the shares `kept` of them, from the coupling of these."""
     temperature, steps, inf = schedule.hottest * schedule.epsilon, 0, (np.inf, np.inf)
     g = jnp.zeros((len(slopes.transform), len(task.b)), task.b.dtype)
-    found = _iterated(task.problem(slopes, temperature, inf), g, 5 * schedule.inner, False)
-    state = task.state(found)
+    first = task if part is None else part
+    found = _iterated(first.problem(slopes, temperature, inf), g, 5 * schedule.inner, False)
+    state = _of_all(task, task.state(found), kept)
     while True:
         temperature = max(temperature, schedule.epsilon)
         cold = temperature <= schedule.epsilon
@@ -162,6 +172,13 @@ def completed(
         near = keep and bool(np.max(found.error) <= _FAR)
         found, rounds = _iterated(problem, found.g, 20, near), rounds + 1
     return course._replace(found=found, state=task.state(found))
+
+
+def _of_all(task: Relaxed, state: State, kept: tuple[float, float]) -> State:
+    """The state of couplings of parts, with divergences to all of the masses."""
+    logs = -np.log(kept)
+    prices = np.where(np.isinf(task.rho), 0.0, task.rho)
+    return state._replace(lost=state.lost + prices @ logs, entropy=state.entropy + logs.sum())
 
 
 def _iterated(problem: UnitMass, g: Float[Array, "s m"], steps: int, keep: bool) -> Reached:

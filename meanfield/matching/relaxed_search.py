@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, PRNGKeyArray
 
 from .alternation import Alternation
+from .core import Core, core_of
 from .descent import Schedule
 from .energy import Slopes, State
 from .match import Starts
@@ -57,12 +58,10 @@ def search(
         step=None,
     )
     small = _sampled(task, solver.sample, sample_key)
-    slopes = (
-        _of_crosses(task, _crosses(task, moments, solver, start_key))
-        if given is None
-        else _of_transforms(task, given)
-    )
-    at = _run(small, slopes, solver, schedule)
+    if given is None:
+        at = _from_starts(small, moments, solver, schedule, start_key)
+    else:
+        at = _run(small, _of_transforms(task, given), solver, schedule)
     objective = small.objective(at.state, schedule.epsilon)
     transforms, steps = point_transforms(task, at.slopes), np.full(len(objective), at.steps)
     floor = _ZERO * np.abs(transforms).max(initial=0.0)
@@ -83,6 +82,26 @@ def search(
     merged = np.where(refined, grouped(transforms, order, floor), optimum + len(optimum))
     starts = Starts(transforms, objective, merged, refined, steps, gap(objective, merged))
     return Sought(runs[best], starts, schedule.epsilon)
+
+
+def _from_starts(
+    task: Relaxed, moments: Moments, solver: Alternation, schedule: Schedule, key: PRNGKeyArray
+) -> Course:
+    """All starts; where masses may stay unmatched, also from couplings of the cores alone, since
+    axes may be those of outliers."""
+    slopes = _of_crosses(task, _crosses(task, moments, solver, key))
+    whole = _run(task, slopes, solver, schedule)
+    if np.isinf(task.rho).any():
+        return whole
+    core = core_of(task)
+    slopes = _of_crosses(task, _crosses(task, core.moments, solver, key))
+    inner = _run(task, slopes, solver, schedule, core)
+    steps = max(whole.steps, inner.steps)
+    return jax.tree.map(
+        lambda one, other: np.concatenate([np.asarray(one), np.asarray(other)]),
+        whole._replace(steps=np.zeros(1)),
+        inner._replace(steps=np.zeros(1)),
+    )._replace(steps=steps)
 
 
 def point_transforms(task: Relaxed, slopes: Slopes) -> Float[np.ndarray, "s q p"]:
@@ -153,9 +172,16 @@ def _axes(moment: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     return np.maximum(values[::-1], 0.0), axes[:, ::-1]
 
 
-def _run(task: Relaxed, slopes: Slopes, solver: Alternation, schedule: Schedule) -> Course:
+def _run(
+    task: Relaxed,
+    slopes: Slopes,
+    solver: Alternation,
+    schedule: Schedule,
+    core: Core | None = None,
+) -> Course:
     keep = len(slopes.transform) * task.a.size * task.b.size * task.a.itemsize <= solver.memory
-    course = descend(task, slopes, schedule, keep=keep)
+    begun = {} if core is None else {"part": core.task, "kept": core.kept}
+    course = descend(task, slopes, schedule, keep=keep, **begun)
     tolerance = solver.marginal_tolerance
     return completed(task, course, schedule.epsilon, tolerance, _COMPLETION, keep=keep)
 

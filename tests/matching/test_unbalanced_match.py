@@ -264,6 +264,19 @@ def test_what_fits_badly_is_left_unmatched(rng):
 
 
 @slow
+def test_far_atoms_that_hold_the_axes_do_not_decide(rng):
+    """Of 16 starts, eight from the cores: axes of the whole measure are those of the outliers."""
+    x = (rng.gamma(1.5, size=(60, 3)) - 1.5) * np.linspace(2, 0.5, 3)
+    y = np.concatenate([x[:, ::-1], 12 + rng.normal(size=(6, 3))])
+    mu, nu = Measure(x, np.full(60, 1 / 60)), Measure(y, np.full(66, 1 / 60))
+    problem = UnbalancedGromovWasserstein(100.0, SquaredDistance())
+    sol = match(mu, nu, problem, Alternation(0.002), throw=False)
+    received = np.asarray(sol.coupling.marginals[1])
+    assert received[60:].max() < 0.01 * received[:60].mean() and sol.coupling.mass > 0.8
+    assert len(sol.starts.objective) == 16
+
+
+@slow
 def test_the_fused_value_is_its_definition(measures, rng):
     mu, nu = measures
     u, v = rng.normal(size=(12, 2)), rng.normal(size=(9, 2))
