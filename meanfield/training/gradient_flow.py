@@ -79,8 +79,9 @@ def gradient_flow(
         the run ends at the last record before.
 
     Raises:
-      ValueError: settings that do not fit, data of different lengths, a risk that is not finite
-        at the start, a checkpoint of another run.
+      ValueError: settings that do not fit, data of different lengths or of shapes that the network
+        or the loss do not take, a risk that is not finite at the start, a checkpoint of another
+        run.
       RuntimeError: the risk ceased to be finite (with `throw=True`).
 
     Warns:
@@ -96,6 +97,7 @@ def gradient_flow(
     problem, start = training_problem(net, loss)
     method = _with_arrays(method, net.params.points.dtype)
     data = jax.tree.map(jnp.asarray, data)
+    _check_fit(problem, start, data)
     run = _Run(problem, method, start, data, batches, record, every)
     with reporting(progress) as report:
         state, rows, finite = _followed(run, steps, checkpoint, report)
@@ -186,6 +188,18 @@ def _examples(data: Data) -> int:
     raise ValueError(
         f"`data` must be (x, y) with as many examples in x as in y; got {sorted(lengths)}."
     )
+
+
+def _check_fit(problem: TrainingProblem, start: PyTree, data: Data) -> None:
+    """Raises ValueError, with the shapes, where the network or the loss do not take the data."""
+    try:
+        jax.eval_shape(problem.risk, start, data)
+    except (TypeError, ValueError) as error:
+        x, y = ([jnp.shape(leaf)[1:] for leaf in jax.tree.leaves(part)] for part in data)
+        raise ValueError(
+            f"`net` and `loss` must take `data`; got inputs of shape {x} and targets of shape {y} "
+            f"each, and particles of shape {start.params.points.shape}: {error}"
+        ) from error
 
 
 def _batches(count: int, size: int | None, key: PRNGKeyArray | None) -> Batches | None:

@@ -13,7 +13,7 @@ from .loss import Data
 from .method import AbstractMethod, apart
 from .problem import TrainingProblem
 from .resnet import MeanFieldResNet
-from .steps import FlowState
+from .steps import FlowState, ratio_of
 
 
 Row = dict[str, np.ndarray]
@@ -56,7 +56,7 @@ def row_of(
         "risk": value,
         "slope": slope,
         "path_length": state.path_length,
-        "least_ratio": jnp.minimum(state.least_ratio, slope**2 / value),
+        "least_ratio": jnp.minimum(state.least_ratio, ratio_of(slope**2, value)),
         "evaluations": state.evaluations,
         "unsettled": state.unsettled,
         "index_distance": _total(net.params.base, index_layers, ends),

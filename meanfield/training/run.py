@@ -85,13 +85,15 @@ class Training(eqx.Module):
 
     @property
     def polyak_lojasiewicz(self) -> Column:
-        """The squared slope divided by the risk: the rate at which the flow lowers log risk."""
-        return self.slope**2 / self.risk
+        """The squared slope divided by the risk: the rate at which the flow lowers log risk; NaN
+        where the risk is zero."""
+        return self.slope**2 / np.where(self.risk == 0, np.nan, self.risk)
 
     @property
     def rate(self) -> Float[np.ndarray, " intervals"]:
-        r"""$-\Delta \log \mathrm{risk} / \Delta t$ between records."""
-        return -np.diff(np.log(self.risk)) / np.diff(self.times)
+        r"""$-\Delta \log \mathrm{risk} / \Delta t$ between records; NaN once the risk is zero."""
+        log_risk = np.log(np.where(self.risk == 0, np.nan, self.risk))
+        return -np.diff(log_risk) / np.diff(self.times)
 
     @property
     def path_bound(self) -> Column:
@@ -107,7 +109,8 @@ class Training(eqx.Module):
             raise ValueError(f"`constant` must be a positive ratio of slope^2 to risk; got {m}.")
         radius = 2 * float(np.sqrt(self.risk[0] / m))
         travelled = float(np.max(self._known_distance))
-        excess = float(np.max(np.log(self.risk / self.risk[0]) + m * self.times))
+        seen = self.risk > 0
+        excess = float(np.max(np.log(self.risk[seen] / self.risk[0]) + m * self.times[seen]))
         return BallTest(m, radius, travelled, excess, travelled < radius)
 
     @property

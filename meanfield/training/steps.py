@@ -98,7 +98,7 @@ def _stepped(
 ) -> FlowState:
     step = method.advance(problem, at.trained, at.method, data)
     length = jnp.sqrt(problem.squared_length(apart(step.trained, at.trained)))
-    ratio = step.squared_slope / step.risk if whole else at.least_ratio
+    ratio = ratio_of(step.squared_slope, step.risk) if whole else at.least_ratio
     return FlowState(
         trained=step.trained,
         method=step.state,
@@ -109,3 +109,8 @@ def _stepped(
         least_ratio=jnp.minimum(at.least_ratio, ratio),
         finite=jnp.isfinite(step.risk),
     )
+
+
+def ratio_of(squared_slope: Float[Array, ""], risk: Float[Array, ""]) -> Float[Array, ""]:
+    """The squared slope divided by the risk; infinite, and so no least one, at zero risk."""
+    return jnp.where(risk == 0, jnp.inf, squared_slope / jnp.where(risk == 0, 1, risk))

@@ -1,7 +1,5 @@
 """The gradient flow of a network: its laws, its order, its identities, against closed forms."""
 
-import warnings
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -260,8 +258,7 @@ def test_on_a_parabola_the_flow_fills_its_ball_and_its_path_bound():
 
 def test_steps_that_overshoot_a_parabola_have_a_path_longer_by_the_predicted_factor():
     net, data = parabola()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with pytest.warns(RuntimeWarning, match="too large to follow"):
         run = mf.gradient_flow(net, SquaredError(), data, Euler(1.5), 40, record=QUICK)
     assert run.risk[-1] < 1e-6 * run.risk[0]
     assert run.path_length[-1] / run.path_bound[-1] == pytest.approx(1.5 / (2 - 1.5), rel=1e-4)
@@ -272,3 +269,11 @@ def test_the_proximal_step_on_a_parabola_divides_by_one_plus_the_step():
     net, data = parabola()
     run = mf.gradient_flow(net, SquaredError(), data, Proximal(3.0), 2, record=QUICK)
     close(points(run), 1 / 16, exact=1e-7, single=1e-4)
+
+
+def test_a_risk_that_reaches_zero_leaves_the_ratios_that_were_met():
+    net, data = parabola()
+    run = mf.gradient_flow(net, SquaredError(), data, Euler(1.0), 3, record_every=1, record=QUICK)
+    assert list(run.risk[1:]) == [0, 0, 0] and run.least_ratio[-1] == 2
+    assert run.result == mf.RESULTS.successful and run.ball().travelled == pytest.approx(1.0)
+    assert np.isnan(run.polyak_lojasiewicz[-1]) and np.isnan(run.rate[-1])

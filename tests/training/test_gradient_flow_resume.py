@@ -141,6 +141,9 @@ def test_bad_settings_are_told_by_name(problem):
             train(problem, **wrong)
     with pytest.raises(ValueError, match="as many examples in x as in y"):
         train((net, (x, y[:3])), 4)
+    for data in ((x[:, :1], y), (x, y[:, :1].repeat(3, axis=1))):
+        with pytest.raises(ValueError, match="`net` and `loss` must take `data`"):
+            train((net, data), 4)
     for step in (0.0, -1.0, float("nan")):
         with pytest.raises(ValueError, match="`step` must be positive"):
             train(problem, 4, Euler(step))
