@@ -31,6 +31,10 @@ from .gromov import GromovWasserstein as GromovWasserstein
 from .groups import ColumnGroups as ColumnGroups, RowGroups as RowGroups
 from .known import KnownPairs as KnownPairs
 from .match import Match as Match, Starts as Starts
+from .path import (
+    RegularizationPath as RegularizationPath,
+    regularization_path as regularization_path,
+)
 from .peers import (
     AbstractPeer as AbstractPeer,
     ConditionalGradient as ConditionalGradient,
