@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .matching import (
         coupling_by_label as coupling_by_label,
         joint_embedding as joint_embedding,
+        regularization_path as regularization_path,
         starts as starts,
         transform as transform,
     )
@@ -52,7 +53,13 @@ _HOMES = {
     "depth_width": ("depth_errors", "width_errors"),
     "implicit": ("derivative_errors",),
     "laws": ("law_drift", "law_spectrum"),
-    "matching": ("coupling_by_label", "joint_embedding", "starts", "transform"),
+    "matching": (
+        "coupling_by_label",
+        "joint_embedding",
+        "regularization_path",
+        "starts",
+        "transform",
+    ),
     "comparison": (
         "layer_distances",
         "layer_matching",

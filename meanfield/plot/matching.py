@@ -1,10 +1,11 @@
-"""Figures of a match: transform, coupling by label, both clouds in one space, all starts."""
+"""Figures of a match: transform, coupling by label, both clouds in one space, all starts, and what
+remains along a regularization path."""
 
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from meanfield.matching import Match
+from meanfield.matching import Match, RegularizationPath, label_transfer_accuracy
 
 from .axes import label_axes, new_axes
 from .palette import ACCENT, MUTED, heat, layer_colors
@@ -96,6 +97,58 @@ def starts(match: Match, ax: "Axes | None" = None) -> "Axes":
         ax.scatter(place, found.objective[k], facecolors=face, edgecolors=color)
     label_axes(ax, "start, by objective", "objective")
     return ax
+
+
+def regularization_path(
+    path: RegularizationPath,
+    x_labels: Any = None,
+    y_labels: Any = None,
+    ax: "Axes | None" = None,
+) -> "Axes":
+    """The share of entries of the transform that are not zero, and the objective (right), against
+    the strength of the regularizer.
+
+    Full dots are strengths where the solver's own starts were run too, crosses are collapsed
+    matches. With labels of the atoms of mu and nu, the label transfer accuracy of each match.
+    """
+    ax = new_axes(ax)
+    shares = 100 * path.nonzeros / path.transforms[0].size
+    _along(ax, path, shares, heat(0.8), "nonzero entries")
+    if x_labels is not None and y_labels is not None:
+        accuracy = [100 * _transferred(sol, x_labels, y_labels) for sol in path.matches]
+        _along(ax, path, accuracy, ACCENT, "label transfer accuracy")
+    right = ax.twinx()
+    right.plot(path.strengths, path.objectives, "--", color=MUTED, lw=1, label="objective (right)")
+    label_axes(right, "", "objective", grid=False)
+    right.spines["right"].set_visible(True)
+    handles = [*ax.get_lines(), *right.get_lines()]
+    shown = [line for line in handles if not str(line.get_label()).startswith("_")]
+    ax.legend(handles=shown, frameon=False, fontsize="small", loc="center left")
+    ax.set_ylim(-4, 104)
+    if path.strengths[0] > 0:
+        ax.set_xscale("log")
+    label_axes(ax, "strength of the regularizer", "per cent")
+    return ax
+
+
+def _along(ax: "Axes", path: RegularizationPath, values: Any, color: str, label: str) -> None:
+    values = np.asarray(values)
+    ax.plot(path.strengths, values, color=color, lw=1.2, label=label)
+    for chosen, marker, face in (
+        (path.fresh & ~path.collapsed, "o", color),
+        (~path.fresh & ~path.collapsed, "o", "white"),
+        (path.collapsed, "x", color),
+    ):
+        ax.plot(
+            path.strengths[chosen], values[chosen], marker, color=color, mfc=face, ms=5, zorder=3
+        )
+
+
+def _transferred(match: Match, x_labels: Any, y_labels: Any) -> float:
+    seen_x, seen_y = np.asarray(match.mu.present), np.asarray(match.nu.present)
+    mapped = np.asarray(match.map(np.asarray(match.mu.points)[seen_x]))
+    known = np.asarray(match.nu.points)[seen_y], np.asarray(y_labels)[seen_y]
+    return float(label_transfer_accuracy(mapped, np.asarray(x_labels)[seen_x], *known))
 
 
 def _indicators(labels: Any) -> tuple[Any, np.ndarray]:

@@ -31,3 +31,24 @@ def test_the_figures_show_the_match(sol):
     assert sum(len(dots.get_offsets()) for dots in ax.collections) == 14 + 11
     ax = mf.plot.starts(sol)
     assert len(ax.collections) == len(sol.starts.objective)
+
+
+@pytest.mark.slow
+def test_a_path_is_drawn_with_its_objective_and_labels(sol):
+    import matplotlib
+
+    matplotlib.use("Agg")
+    path = mf.matching.regularization_path(
+        sol.mu, sol.nu, mf.CostRegularized(mf.L1()), [0.05, 0.2, 2.0], mf.Alternation(0.2), fresh=1
+    )
+    ax = mf.plot.regularization_path(path, np.arange(14) % 3, np.arange(11) % 3)
+    lines = {str(line.get_label()): np.asarray(line.get_ydata()) for line in ax.get_lines()}
+    np.testing.assert_allclose(lines["nonzero entries"], 100 * path.nonzeros / 6)
+    assert (
+        0 <= min(lines["label transfer accuracy"]) <= max(lines["label transfer accuracy"]) <= 100
+    )
+    right = ax.figure.axes[1].get_lines()[0]
+    np.testing.assert_allclose(np.asarray(right.get_ydata()), path.objectives)
+    assert "label transfer accuracy" not in [
+        line.get_label() for line in mf.plot.regularization_path(path).get_lines()
+    ]
