@@ -37,7 +37,7 @@ def test_snare_is_matched_by_the_objective_alone():
     assert found["half"]["closer"] <= 0.152  # fitted on 500 cells, all 1047 mapped
 
 
-def test_scgem_has_the_published_zeros():
+def test_scgem_has_the_published_zeros_as_cold_as_it_can_be_reached():
     singlecell("scGEM_GeneExpression.txt")
     found = run("scgem")
     published = {"l1-1.5": (71.35, 0.61), "l1-2": (84.20, 0.63), "groups-7.5": (67.65, 0.62)}
