@@ -13,6 +13,7 @@ from ..transport.entropic_problem import EntropicProblem
 from .alternation import Alternation
 from .combined import SumCoupling
 from .descent import Descent, objectives
+from .gromov import GromovWasserstein
 from .match import Match
 from .moments import cloud
 from .peer_match import peer_match
@@ -119,7 +120,7 @@ def _match(
     return Match(
         coupling=_whole(task, best, epsilon, float(mu.mass) if task.balanced else 1.0),
         transform=jnp.asarray(best.transforms[0], task.x.dtype),
-        value=jnp.asarray(_value(task, best, free), task.x.dtype),
+        value=jnp.asarray(_value(problem, task, best, free), task.x.dtype),
         objective=jnp.asarray(objectives(task, best)[0], task.x.dtype),
         starts=found.starts,
         epsilon=epsilon,
@@ -155,9 +156,13 @@ def _whole(task: Task, best: Descent, epsilon: float, mass: float) -> AbstractCo
     return SumCoupling(known, free)
 
 
-def _value(task: Task, best: Descent, free: EntropicCoupling) -> float:
+def _value(
+    problem: AbstractMatchingProblem, task: Task, best: Descent, free: EntropicCoupling
+) -> float:
     """The objective without entropy, at the coupling found."""
     transform, cross, second = best.transforms[0], best.cross[0], best.second[0]
+    if isinstance(problem, GromovWasserstein):  # a distortion of the coupling alone
+        transform = np.asarray(task.transform_for(cross, second, transform, 1.0))
     sent, received = (np.asarray(marginal, np.float64) for marginal in free.marginals)
     x, y = (np.asarray(jnp.sum(points**2, axis=1), np.float64) for points in (task.x, task.y))
     value = -task.weight * inner(transform, cross)
