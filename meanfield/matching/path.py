@@ -166,15 +166,15 @@ def _upwards(solved: Any, where: np.ndarray) -> tuple[list[_Found], _Lines, np.n
     found: list[_Found] = []
     lines, gaps = _Lines([], [], []), np.full(len(where), np.nan)
     for place, fresh in enumerate(where):
-        here = []
+        here = [_Found(solved(place, found[-1].sol), place - 1)] if place else []
         if fresh:
             here.append(_Found(solved(place), place))
-            gaps[place] = here[0].sol.starts.gap
-        if place:
-            here.append(_Found(solved(place, found[-1].sol), place - 1))
+            gaps[place] = here[-1].sol.starts.gap
         for one in here:
             _noted(lines, one.sol, place)
-        found.append(min(here, key=lambda one: float(one.sol.objective)))
+        slack, warm, last = _slack(found + here), here[0], here[-1]
+        clear = float(last.sol.objective) < float(warm.sol.objective) - slack
+        found.append(last if clear else warm)
     return found, lines, gaps
 
 

@@ -15,6 +15,7 @@ from meanfield.matching import (
     Nuclear,
     Rank,
     RowGroups,
+    SquaredDistance,
     match,
     regularization_path,
 )
@@ -61,6 +62,16 @@ def test_objectives_rise_and_penalties_fall_along_a_path(kind, measures):
 
 
 @slow
+def test_paths_with_squared_distances_obey_the_same_laws(measures):
+    problem = CostRegularized(L1(), SquaredDistance(), ridge=0.1)
+    path = regularization_path(*measures, problem, [0.03, 0.1, 0.3], SOLVER, fresh=1)
+    objectives, penalty = path.objectives, penalties(path)
+    lines = objectives[:, None] + (path.strengths - path.strengths[:, None]) * penalty[:, None]
+    assert (lines >= objectives - 1e-5 * abs(objectives).max()).all()
+    assert (np.diff(objectives) > 0).all() and (np.diff(penalty) < 0).all()
+
+
+@slow
 def test_a_path_of_one_strength_is_the_match(measures):
     path = along(L1(0.7), measures, 0.1)
     sol = match(*measures, CostRegularized(L1(0.1)), SOLVER)
@@ -75,6 +86,19 @@ def test_a_path_is_nowhere_above_fresh_starts(measures):
     fresh = [match(*measures, CostRegularized(L1(s)), SOLVER, throw=False) for s in STRENGTHS]
     objectives = np.array([float(sol.objective) for sol in fresh])
     assert (path.objectives <= objectives + 1e-4 * abs(objectives).max()).all()
+
+
+@slow
+def test_a_path_leaves_the_optimum_that_warm_starts_would_follow():
+    rng = np.random.default_rng(16)
+    measures = random_measure(rng, 16, 4).normalize(), random_measure(rng, 13, 3).normalize()
+    strengths = [0.01, 0.1, 0.2, 0.25, 0.28, 0.3]
+    warm = along(L1(), measures, strengths, fresh=1)
+    path = along(L1(), measures, strengths, fresh=2)
+    # what fresh starts find at the last strength is lower at those before it, too
+    assert path.origins.tolist() == [0, 0, 3, 4, 5, 5]
+    assert_allclose(path.objectives[:2], warm.objectives[:2])
+    assert (path.objectives[2:] < 1.2 * warm.objectives[2:]).all() and warm.objectives[-1] < 0
 
 
 @slow
