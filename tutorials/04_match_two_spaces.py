@@ -48,7 +48,8 @@ if folder.exists():
 else:
     print("MEANFIELD_DATA names no folder with `singlecell`: the synthetic twin is matched.")
     x, y, labels = twin()
-mu, nu = mf.Measure(x), mf.Measure(y[np.random.default_rng(0).permutation(len(y))])
+order = np.random.default_rng(0).permutation(len(y))
+mu, nu = mf.Measure(x), mf.Measure(y[order])
 print(f"{mu.size} points in dimension {mu.dim}, {nu.size} in dimension {nu.dim}")
 
 # %% [markdown]
@@ -90,6 +91,21 @@ print(f"label transfer accuracy {transferred:.3f}")
 # %%
 figure, ax = plt.subplots(figsize=(6, 4.6), layout="constrained")
 mf.plot.joint_embedding(sol, labels, ax=ax)
+plt.show()
+
+# %% [markdown]
+# ## How few features will do?
+#
+# The strength of the penalty was a guess. A **regularization path** runs through many: each match
+# begins where the one before ended, is checked against fresh starts at some strengths (full dots),
+# and gives way wherever an optimum found at another strength is lower. At the end the zero
+# transform wins (crosses).
+
+# %%
+strengths = np.geomspace(0.01, 0.8, 8)
+path = mf.matching.regularization_path(mu, nu, mf.CostRegularized(mf.L1()), strengths)
+figure, ax = plt.subplots(figsize=(6, 4), layout="constrained")
+mf.plot.regularization_path(path, labels, labels[order], ax=ax)
 plt.show()
 
 # %% [markdown]
