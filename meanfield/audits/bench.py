@@ -67,6 +67,18 @@ class Bench:
         norms = np.linalg.norm(np.asarray(atoms.points), axis=-1)
         return float(np.max(norms, where=np.asarray(atoms.weights) > 0, initial=0.0))
 
+    @property
+    def chosen(self) -> list[int]:
+        """Which heads are audited."""
+        some = self.task.settings.heads
+        return list(range(len(self.attention.heads))) if some is None else sorted(set(some))
+
+    @functools.cached_property
+    def heads(self) -> list[Any]:
+        """The heads that are audited, as maps."""
+        every = self.attention.heads
+        return [every[h] for h in self.chosen]
+
     def warn(self, code: str, message: str) -> None:
         """Notes what is missing from this row."""
         layer = self.task.layer

@@ -1,22 +1,22 @@
 """The measurements of each head of a layer."""
 
+from concurrent.futures import Future
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from .attending import LARGEST, HeadStack, head_facts, stack_heads
 from .bench import Bench
+from .bounds import RowBounds
 from .constants import finite, head_constants
 from .record import Bounds, Head
-from .sensitivity import global_bounds
 
 
-def head_rows(bench: Bench) -> tuple[Head, ...]:
-    """Constants, entropy, scores and bounds of every head that is audited."""
-    every, settings = bench.attention.heads, bench.task.settings
-    chosen = range(len(every)) if settings.heads is None else sorted(set(settings.heads))
-    heads, metrics = [every[h] for h in chosen], settings.metrics
-    stack = stack_heads(heads)
+def head_rows(bench: Bench, bounds: Future[RowBounds]) -> tuple[Head, ...]:
+    """Constants, entropy, scores and bounds of every head that is audited; the bounds are waited
+    for last."""
+    metrics, stack = bench.task.settings.metrics, stack_heads(bench.heads)
     constants = facts = None
     if "heads" in metrics:
         constants = bench.attempt("heads", lambda: _head_constants(bench, stack), None)
@@ -24,10 +24,8 @@ def head_rows(bench: Bench) -> tuple[Head, ...]:
         bench.warn("entropy", f"entropy is measured up to {LARGEST} tokens only.")
     elif "entropy" in metrics:
         facts = bench.attempt("entropy", lambda: _facts(bench, stack), None)
-    bounds = [None] * stack.count
-    if "bounds" in metrics and "heads" in metrics:
-        bounds = [global_bounds(bench, head) for head in heads]
-    return tuple(_head(h, i, constants, facts, bounds[i]) for i, h in enumerate(chosen))
+    above, chosen = bounds.result().heads, enumerate(bench.chosen)
+    return tuple(_head(h, i, constants, facts, above[i]) for i, h in chosen)
 
 
 def _head_constants(bench: Bench, stack: HeadStack) -> dict[str, np.ndarray]:

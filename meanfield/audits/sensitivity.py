@@ -1,16 +1,11 @@
-"""The measurements of a whole layer: local constant, worst tokens, growth, global bounds."""
-
-from typing import Any
+"""The measurements of a whole layer: local constant, worst tokens, growth."""
 
 import numpy as np
-
-from meanfield.lipschitz import lipschitz_bound
-from meanfield.measure import Ball
 
 from .bench import AuditTask, Bench, context_of
 from .constants import bucket, finite, layer_constant, layer_upper, local_record
 from .growth import ladder
-from .record import Bounds, GlobalBound, Local, WorstToken
+from .record import Local, WorstToken
 
 
 def local_constant(bench: Bench, *, upper: bool = True) -> tuple[Local, tuple[float, ...]]:
@@ -57,22 +52,3 @@ def _prefix(bench: Bench, length: int) -> float | None:
     mu = context_of(bench.task, length)
     padded = mu.pad(bucket(mu.size, bench.padded.size))
     return finite(layer_constant(bench.attention, padded, bench.key, *bench.steps).value)
-
-
-def global_bounds(bench: Bench, f: Any) -> Bounds:
-    """The proved bounds of a layer or a head on the ball of the observed radius."""
-    ball, n = Ball(bench.radius), len(bench.task.window.tokens)
-    return Bounds(
-        radius=float(ball.radius),
-        tokens=_bound(bench, f, ball, p=2.0, n=n),
-        mean_field=_bound(bench, f, ball, p=2.0, n=None),
-        uniform=_bound(bench, f, ball, p=float("inf"), n=None),
-    )
-
-
-def _bound(bench: Bench, f, ball: Ball, *, p: float, n: int | None) -> GlobalBound:
-    def measure():
-        bound = lipschitz_bound(f, ball, p=p, n=n)
-        return GlobalBound(finite(bound.log_value / np.log(10)), bound.theorem)
-
-    return bench.attempt("bound", measure, GlobalBound(None, None))

@@ -7,10 +7,11 @@ import jax
 import numpy as np
 
 from .bench import AuditTask, Bench, set_up
+from .bounds import bounds_aside
 from .document import plain
 from .heads import head_rows
 from .record import Row, Whole
-from .sensitivity import global_bounds, growth_curve, local_constant, worst_tokens
+from .sensitivity import growth_curve, local_constant, worst_tokens
 
 
 def run_task(task: AuditTask) -> dict:
@@ -22,10 +23,12 @@ def run_task(task: AuditTask) -> dict:
 
 def _row(bench: Bench) -> Row:
     task, metrics = bench.task, bench.task.settings.metrics
-    local, shares = local_constant(bench)
-    curve = growth_curve(bench, local.value) if "growth" in metrics else ((), ())
-    bounds = global_bounds(bench, bench.attention) if "bounds" in metrics else None
-    heads = head_rows(bench)
+    with bounds_aside(bench) as bounds:
+        local, shares = local_constant(bench)
+        curve = growth_curve(bench, local.value) if "growth" in metrics else ((), ())
+        heads = head_rows(bench, bounds)
+    found = bounds.result()
+    bench.warnings.extend(found.warnings)
     assert task.layer is not None
     return Row(
         input=task.input,
@@ -37,7 +40,7 @@ def _row(bench: Bench) -> Row:
         score_max=_extreme(max, [head.score_max for head in heads]),
         local=local,
         heads=heads,
-        bounds=bounds,
+        bounds=found.layer,
         worst_tokens=worst_tokens(task, shares),
         shares=shares,
         lengths=curve[0],

@@ -176,7 +176,7 @@ def test_a_measurement_that_fails_costs_a_warning_not_the_row(monkeypatch):
     def refuse(*args, **kwargs):
         raise TypeError("no theorem covers this map")
 
-    monkeypatch.setattr("meanfield.audits.sensitivity.lipschitz_bound", refuse)
+    monkeypatch.setattr("meanfield.audits.bounds.lipschitz_bound", refuse)
     audit = audited(settings=dataclasses.replace(QUICK, metrics=("local", "bounds")))
     assert audit.complete and audit.rows[0].bounds.tokens.log10 is None
     assert audit.rows[0].local.value > 0
