@@ -100,6 +100,7 @@ def test_splitting_atoms_before_or_after_is_the_same(kind, key):
     assert_close(apply(f, mu.split(2)), apply(f, mu).split(2))
 
 
+@pytest.mark.slow
 @every_kind
 def test_merged_duplicates_give_the_same_image(kind, key):
     f, mu = random_pair(kind, key)

@@ -24,6 +24,7 @@ def test_agrees_with_the_definition(kind, key):
     assert_close(apply(f, mu).points, pushforward(f, mu))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["causal", "causal-window", "causal-block"])
 @pytest.mark.parametrize("position", [0, 2])
 def test_later_tokens_do_not_change_earlier_outputs(kind, position, key):
@@ -34,6 +35,7 @@ def test_later_tokens_do_not_change_earlier_outputs(kind, position, key):
     assert not np.allclose(apply(f, moved).points[position + 1], apply(f, mu).points[position + 1])
 
 
+@pytest.mark.slow
 def test_the_outputs_of_a_prefix_are_the_prefix_of_the_outputs(key):
     f, mu = random_pair("causal", key)
     assert_close(apply(f, mu.restrict(2)).points, apply(f, mu).points[:2])

@@ -93,6 +93,7 @@ def test_top_mass_maximises_the_mean_score_under_its_cap(key):
         assert_close(h @ masses, 1)
 
 
+@pytest.mark.slow
 def test_sparse_choices_leave_atoms_out(key):
     for choice in ("chi-square", "capped-chi-square", "entmax-3/2", "top-mass"):
         _, found, _ = density(choice, key)
@@ -110,6 +111,7 @@ def test_sparsemax_is_chi_square_at_a_scale_that_counts_tokens(key):
         assert_close(p, np.maximum(s - sums[support > sums][-1], 0))
 
 
+@pytest.mark.slow
 def test_a_cap_out_of_reach_is_none(key):
     scores, log_mass, _ = scores_and_masses(key)
     for free, capped in [

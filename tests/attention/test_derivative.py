@@ -51,6 +51,7 @@ def automatic(f, mu):
     return [whole.reshape(-1, n), query.reshape(-1, n)]
 
 
+@pytest.mark.slow
 @attention_kinds
 def test_closed_form_agrees_with_automatic_differentiation(kind, key):
     f, mu = random_pair(kind, key)
@@ -72,6 +73,7 @@ def test_other_maps_are_linearised(kind, key):
     assert_close(backward, expected)
 
 
+@pytest.mark.slow
 def test_self_attention_has_the_derivative_of_the_formulas(key):
     f, mu = self_attention(key), random_measure(key)
     A, V, x, w = (np.asarray(leaf) for leaf in (f.A, f.V, mu.points, mu.weights))

@@ -101,6 +101,7 @@ def test_composition_is_associative_and_its_unit_is_empty(key):
     assert_close(apply(left, mu), apply(right, mu))
 
 
+@pytest.mark.slow
 def test_pushforward_at_the_atoms_is_the_call(key):
     f = mf.Composition([layer_norm(key), mf.Residual(multihead(key))])
     mu = random_sequence(key)

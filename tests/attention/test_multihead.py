@@ -37,6 +37,7 @@ FEATURES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("feature", FEATURES)
 def test_each_feature_agrees_with_the_definition(feature, key):
     f, mu = multihead(key, **FEATURES[feature]), random_sequence(key)
@@ -58,6 +59,7 @@ def test_each_feature_changes_the_answer(key):
     assert min(gaps) > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("causal", [False, True])
 def test_agrees_with_dot_product_attention_of_jax(causal, key):
     f, x = multihead(key, biases=False), jr.normal(key, (9, DIM))
@@ -70,6 +72,7 @@ def test_agrees_with_dot_product_attention_of_jax(causal, key):
     assert_close(points, expected, rtol=0, atol=1e-6)  # its softmax is in float32
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [multihead, l2_attention], ids=["multihead", "l2"])
 def test_heads_add_up_to_the_whole_without_its_output_bias(make, key):
     f, mu = make(key), random_measure(key)

@@ -48,6 +48,7 @@ def same_function(f, g, key):
     np.testing.assert_allclose(g(mu).points, f(mu).points, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_another_gauge_and_order_are_at_distance_zero(family, key):
     model, rng, orders = load(family), np.random.default_rng(0), []
@@ -141,6 +142,7 @@ def turned_products(layer, period):
     return np.einsum("hkd,thek->thde", key, np.stack(turned)) * f.score_scale
 
 
+@pytest.mark.slow
 def test_coordinates_that_do_not_turn_have_a_gauge_of_their_own(key):
     def half_turning(f, _):
         return dataclasses.replace(f, rotary=mf.Rotary(dims=f.key_proj.shape[1] // 2))
@@ -198,6 +200,7 @@ def test_heads_that_do_nothing_or_do_the_same_are_the_exceptions(bert, key):
         assert compare_models(one, two).layers[0].distance > 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", ["query", "key"])
 def test_a_norm_of_queries_or_keys_sees_more_than_their_product(side, key):
     def one_plane_louder(f, _):

@@ -17,6 +17,7 @@ from meanfield.audits.neuron_particles import perceptron
 from meanfield.models.activation import gelu, relu, silu, tanh
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["bert", "gpt2", "llama", "dinov2-swiglu"])
 def test_permuted_neurons_are_at_distance_zero(family):
     model, rng, orders = load(family), np.random.default_rng(1), []
@@ -60,6 +61,7 @@ def scaled(f, factor):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "activation, gated, sign, symmetric",
     [

@@ -47,6 +47,7 @@ def pair(kind, key):
     return f, regauged(f, np.random.default_rng(1)), mu
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_global_bounds_do_not_depend_on_the_gauge(kind, key):
     f, g, mu = pair(kind, key)
@@ -65,6 +66,7 @@ def test_upper_bounds_at_a_measure_do_not_depend_on_the_gauge(kind, key):
     assert abs(upper_at(f, mu) / upper_at(g, mu) - 1) < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["plain", "turning", "sloped"])
 def test_certificates_do_not_depend_on_the_gauge(kind, key):
     f, g, mu = pair(kind, key)

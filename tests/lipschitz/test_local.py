@@ -51,6 +51,7 @@ CANCELLING = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parameters, smooth, split", CANCELLING)
 def test_two_tokens_gain_without_bound_from_splitting(parameters, smooth, split):
     found = local(*cancelling_pair(*parameters))
@@ -114,11 +115,13 @@ def test_the_order_of_atoms_does_not_change_the_constant(key):
     assert order[shuffled.split_atom] == found.split_atom
 
 
+@pytest.mark.slow
 def test_the_total_mass_does_not_change_the_constant(key):
     f, mu = self_attention(key), random_measure(key)
     close(local(f, mf.Measure(mu.points, 1e6 * mu.weights)).value, local(f, mu).value)
 
 
+@pytest.mark.slow
 def test_absent_atoms_have_no_share_and_no_tangent(key):
     f, mu = self_attention(key), random_measure(key)
     gone = mf.Measure(mu.points, mu.weights.at[3].set(0.0))

@@ -57,6 +57,7 @@ def test_sizes_of_scores_are_above_all_samples_and_near_the_largest(name):
         assert (bound / part).min() < 3, field
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", KINDS)
 def test_a_head_is_aligned_where_its_key_slopes_do_not_depend_on_the_key(name):
     f = KINDS[name](jr.key(4))

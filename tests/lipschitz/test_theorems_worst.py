@@ -113,6 +113,7 @@ def test_the_lower_bound_is_below_the_constant_of_its_measure(key):
         assert lower <= mf.lipschitz_bound(f, BALL).value
 
 
+@pytest.mark.slow
 def test_a_worst_measure_stays_on_its_domain(key):
     f = attention(jr.normal(key, (3, 3)))
     for domain in (

@@ -150,6 +150,7 @@ def test_other_libraries_collapse_where_a_match_does_not(rng):
     assert loss[0] < 0.5 * loss[1]
 
 
+@pytest.mark.slow
 def test_the_three_kinds_of_iteration_take_the_same_steps(rng):
     task = problem(rng)
     transform = jnp.asarray(rng.normal(size=(1, OTHER, DIM)))
@@ -162,6 +163,7 @@ def test_the_three_kinds_of_iteration_take_the_same_steps(rng):
                 assert_allclose(one, two, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_momentum_ends_where_plain_iterations_do_and_sooner(rng):
     task = problem(rng)
     transform = jnp.asarray(rng.normal(size=(1, OTHER, DIM)))
@@ -173,6 +175,7 @@ def test_momentum_ends_where_plain_iterations_do_and_sooner(rng):
     assert_allclose(kept(entropic, f, begin.g, 2000).dual, far(entropic, f, g, 2000).dual)
 
 
+@pytest.mark.slow
 def test_blocks_of_rows_that_are_filled_up_add_nothing(rng, monkeypatch):
     task = problem(rng)
     transform = jnp.asarray(rng.normal(size=(1, OTHER, DIM)))

@@ -149,6 +149,7 @@ def _as(sol, plan):
     return eqx.tree_at(lambda match: match.coupling.values, sol, jnp.asarray(plan))
 
 
+@pytest.mark.slow
 def test_a_coupling_that_is_not_stationary_is_reported(pair, rng):
     c, d = distances(rng.normal(size=(SIZE, 3))), distances(rng.normal(size=(OTHER, 2)))
     sol = match(

@@ -21,6 +21,7 @@ DOMAINS = {
 every_domain = pytest.mark.parametrize("domain", DOMAINS.values(), ids=DOMAINS)
 
 
+@pytest.mark.slow
 @every_domain
 def test_projections_lie_in_the_domain_and_within_its_radius(domain, key):
     x = domain.project(3 * jr.normal(key, (200, 4)))

@@ -211,6 +211,7 @@ def test_a_tensor_in_two_shards_is_refused(tmp_path):
     refused(index(folder, places), "is in both")
 
 
+@pytest.mark.slow
 def test_an_index_that_does_not_match_its_shards_is_refused(tmp_path):
     folder = copy_of("bert", tmp_path)
     places = shards(folder)

@@ -74,6 +74,7 @@ def test_one_figure_is_made_where_no_axes_are_given():
     plt.close()
 
 
+@pytest.mark.slow
 def test_the_overview_is_a_png_and_leaves_no_figure_behind():
     before = plt.get_fignums()
     sizes = []

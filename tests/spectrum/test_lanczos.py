@@ -146,6 +146,7 @@ def test_too_few_steps_are_reported(key):
     assert found.steps <= 4  # and one product for the value itself
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
 def test_float32_reaches_float32_precision_at_any_scale(scale, key):
     blocks = (scale * jr.normal(key, (1, 30, 20))).astype(jnp.float32)

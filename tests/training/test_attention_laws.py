@@ -108,6 +108,7 @@ def test_degrees_of_activations():
     assert float(jax.jit(lambda x: x * homogeneity(jax.nn.relu))(2.0)) == 2.0
 
 
+@pytest.mark.slow
 def test_laws_follow_the_order_of_heads(key):
     f, order = multihead(key), {4: jnp.array([2, 3, 0, 1]), 2: jnp.array([1, 0])}
     names = [f"{part}_{kind}" for part in ("query", "key", "value") for kind in ("proj", "bias")]
@@ -130,6 +131,7 @@ def test_the_slopes_of_a_bias_are_no_part_of_a_law(key):
     assert set(attention_laws(f)) == {"query_key", "value_output", "key_bias"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", mf.models.zoo.NAMES)
 def test_key_biases_of_shipped_models_have_no_gradient(name):
     model = mf.models.load(name)

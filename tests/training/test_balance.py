@@ -50,6 +50,7 @@ def sum_of_squares(f):
     return sum(float(jnp.sum(x**2)) for x in jax.tree.leaves(eqx.filter(f, eqx.is_inexact_array)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_balanced_factors_make_the_same_attention(kind, key):
     f = KINDS[kind](key)
@@ -60,6 +61,7 @@ def test_balanced_factors_make_the_same_attention(kind, key):
     assert min(map(np.max, balancedness(f).values())) > 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_other_gauge_has_a_smaller_sum_of_squares(kind, key):
     f, rng = KINDS[kind](key), np.random.default_rng(0)

@@ -51,6 +51,7 @@ def run():
     )
 
 
+@pytest.mark.slow
 def test_euler_is_gradient_descent_with_the_rate_divided_by_the_mass(key):
     net, data = problem(key)
     run = mf.gradient_flow(net, SquaredError(), data, Euler(0.1), 5, record=QUICK)
@@ -78,6 +79,7 @@ def test_adam_moves_each_number_by_its_rate_whatever_the_masses(key):
     close(np.abs(points(after) - net.params.points), 1e-3, exact=1e-14, single=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [Euler(0.2), Heun(0.2), Optax(optax.adam(0.01))])
 def test_splitting_a_particle_leaves_the_flow_unchanged(method, key):
     net, data = problem(key)
@@ -197,6 +199,7 @@ def test_ends_are_trained_unless_they_are_fixed(key):
     assert run.index_distance[-1] == pytest.approx(float(whole), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_mini_batches_depend_on_the_key_alone_and_an_epoch_sees_each_example_once(key):
     net, (x, y) = problem(key, examples=6)
 
@@ -265,6 +268,7 @@ def test_steps_that_overshoot_a_parabola_have_a_path_longer_by_the_predicted_fac
     assert run.result == mf.RESULTS.step_beyond_stability
 
 
+@pytest.mark.slow
 def test_the_proximal_step_on_a_parabola_divides_by_one_plus_the_step():
     net, data = parabola()
     run = mf.gradient_flow(net, SquaredError(), data, Proximal(3.0), 2, record=QUICK)

@@ -53,6 +53,7 @@ def test_a_run_in_two_parts_is_the_run_in_one_to_the_last_bit(method, batches, p
     assert [file.name for file in tmp_path.iterdir()] == ["run.npz"]
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_computes_no_step_twice(problem, tmp_path, monkeypatch):
     path, seen = tmp_path / "run.npz", []
 
@@ -155,6 +156,7 @@ def test_a_risk_that_is_not_finite_is_told_at_the_start(problem):
         train((net, (x, y.at[0, 0].set(np.nan))), 4)
 
 
+@pytest.mark.slow
 def test_a_run_that_diverges_ends_at_its_last_finite_record(problem):
     with pytest.raises(RuntimeError, match="ceased to be finite"):
         train(problem, 400, Euler(1e3))

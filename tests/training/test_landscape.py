@@ -39,6 +39,7 @@ def wide_net(key, width=12, scale=1.0):
     return net.with_points(scale * net.params.points)
 
 
+@pytest.mark.slow
 def test_the_kernel_of_a_hidden_layer_is_its_closed_form(key):
     """K = K_u x I + K_w, K_w = sum_j a_j (<x, x'> + 1) s'(x) s'(x') u u^T."""
     net, (x, _) = random_net(key, depth=1), random_data(key)
@@ -92,6 +93,7 @@ def test_the_certificate_is_an_equality_where_the_kernel_is_a_multiple_of_the_id
     assert found.certified <= found.ratio <= found.certified_above
 
 
+@pytest.mark.slow
 def test_with_fewer_particles_than_examples_the_outer_certificate_is_exactly_zero(key):
     net = random_net(key, width=4)
     found = polyak_lojasiewicz(net, LOSS, random_data(key, n=5))
@@ -238,12 +240,14 @@ def test_no_measure_of_the_ball_is_flatter_than_its_constant(outer):
         assert jnp.max(moved) <= centre.moved(ball.radius)
 
 
+@pytest.mark.slow
 def test_a_large_risk_is_not_proved_to_be_fitted():
     ball = convergence_ball(*small_problem(gap=1.0)[:1], LOSS, small_problem(gap=1.0)[1])
     assert not ball.proved and "nothing is proved" in repr(ball)
     assert convergence_radius(0.0, 1.0) == np.inf
 
 
+@pytest.mark.slow
 def test_bad_inputs_are_named(key):
     net, data = small_problem()
     relu = MeanFieldResNet(SingleHiddenLayer(jax.nn.relu), net.params)

@@ -95,6 +95,7 @@ def test_relu_networks_conserve_nothing_with_momentum():
     assert count((2, 2, 2), jax.nn.relu, MomentumDynamics(0.7)).count == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(2, 2, 1), (3, 2, 2)])
 def test_the_entropic_mirror_conserves_differences_of_column_sums(shape):
     n, m, r = shape

@@ -52,6 +52,7 @@ def largest(laws):
     return max(float(jnp.max(jnp.abs(law))) for law in laws.values())
 
 
+@pytest.mark.slow
 def test_descent_adds_the_law_of_the_gradient_times_the_square_of_the_step(key):
     f, loss = problem(key)
     eta = 0.1

@@ -45,6 +45,7 @@ def test_it_is_a_plain_resnet_with_branches_scaled_by_depth_and_width(key):
     assert (net.depth, net.width) == (L, M)
 
 
+@pytest.mark.slow
 @every_residual
 def test_the_drift_is_the_sum_of_psi_over_the_particles(kind, key):
     net, (x, _) = random_pair(kind, key)
