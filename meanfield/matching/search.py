@@ -198,6 +198,3 @@ def _merged(optimum, transforms, refined, objective, floor) -> np.ndarray:
     """The numbers again, after optima of the sample have met on all atoms."""
     order = np.where(refined, objective, np.inf)
     return np.where(refined, grouped(transforms, order, floor), optimum + len(optimum))
-
-
-_gap, _grouped = gap, grouped  # names used by the search of relaxed problems
