@@ -128,7 +128,8 @@ def slope(sizes, errors) -> tuple[float, float]:
     """The slope of log error against log size, and its standard error."""
     X = np.stack([np.ones(len(sizes)), np.log(sizes)], axis=1)
     found, squares, *_ = np.linalg.lstsq(X, np.log(errors), rcond=None)
-    variance = squares[0] / (len(sizes) - 2) * np.linalg.inv(X.T @ X)[1, 1]
+    spread = np.sum((X[:, 1] - X[:, 1].mean()) ** 2)
+    variance = squares[0] / (len(sizes) - 2) / spread
     return float(found[1]), float(np.sqrt(variance))
 
 

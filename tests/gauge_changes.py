@@ -15,13 +15,13 @@ def regauged(f, rng):
     M = M[:1] * groups if normed else M
     N = [mixing(f.value_proj.shape[1], rng) for _ in range(groups)]
     each = np.repeat(np.arange(groups), f.group)
-    f = _changed_side(f, "query", [np.linalg.inv(M[g]).T for g in each])
+    f = _changed_side(f, "query", [np.linalg.solve(M[g].T, np.eye(len(M[g]))) for g in each])
     f = _changed_side(f, "key", M)
     f = _replaced(f, "value_proj", [n @ v for n, v in zip(N, f.value_proj, strict=True)])
     if f.value_bias is not None:
         f = _replaced(f, "value_bias", [n @ b for n, b in zip(N, f.value_bias, strict=True)])
     outputs = zip(f.output_proj, each, strict=True)
-    return _replaced(f, "output_proj", [o @ np.linalg.inv(N[g]) for o, g in outputs])
+    return _replaced(f, "output_proj", [np.linalg.solve(N[g].T, o.T).T for o, g in outputs])
 
 
 def score_change(blocks, normed, rng):

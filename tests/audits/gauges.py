@@ -79,7 +79,8 @@ def regauged(f: MultiheadAttention, rng) -> MultiheadAttention:
     v = f.value_proj.shape[1]
     C = np.stack([_score_gauge(f, k, rng) for _ in range(G)])
     D = rng.normal(size=(G, v, v)) + 3 * np.eye(v)
-    back, forth = np.linalg.inv(D), np.linalg.inv(C).swapaxes(1, 2)
+    back = np.linalg.solve(D, np.broadcast_to(np.eye(v), D.shape))
+    forth = np.linalg.solve(C.swapaxes(1, 2), np.broadcast_to(np.eye(k), C.shape))
     each = np.repeat(np.arange(G), f.group)
     fields = {
         "query_proj": C[each] @ f.query_proj,
