@@ -52,7 +52,24 @@ class AbstractMethod(eqx.Module):
         """One step."""
 
 
-class Euler(AbstractMethod):
+class AbstractExplicit(AbstractMethod):
+    """A method that takes steps of one length and remembers nothing."""
+
+    step: eqx.AbstractVar[float | Float[Array, ""]]
+
+    @property
+    def duration(self) -> Any:
+        return self.step
+
+    @property
+    def description(self) -> str:
+        return f"{type(self).__name__}(step={float(self.step)!r})"
+
+    def init(self, trained: PyTree) -> PyTree:
+        return None
+
+
+class Euler(AbstractExplicit):
     r"""$\theta_{kj} \leftarrow \theta_{kj} - \tau g(k, \theta_{kj})$, explicit, of order 1.
 
     This is gradient descent with the learning rate $\tau / (h_k a_{kj})$, which for L layers of M
@@ -64,24 +81,13 @@ class Euler(AbstractMethod):
 
     step: float | Float[Array, ""]
 
-    @property
-    def duration(self) -> Any:
-        return self.step
-
-    @property
-    def description(self) -> str:
-        return f"Euler(step={float(self.step)!r})"
-
-    def init(self, trained: PyTree) -> PyTree:
-        return None
-
     def advance(self, problem: TrainingProblem, trained: PyTree, state: PyTree, data: Data) -> Step:
         risk, field = problem.risk_and_field(trained, data)
         after = moved(trained, field, -self.step)
         return Step(after, state, risk, problem.squared_length(field), 1)
 
 
-class Heun(AbstractMethod):
+class Heun(AbstractExplicit):
     r"""$\theta \leftarrow \theta - \frac\tau2 (g(\theta) + g(\theta - \tau g(\theta)))$, the
     explicit trapezoidal scheme, of order 2.
 
@@ -90,17 +96,6 @@ class Heun(AbstractMethod):
     """
 
     step: float | Float[Array, ""]
-
-    @property
-    def duration(self) -> Any:
-        return self.step
-
-    @property
-    def description(self) -> str:
-        return f"Heun(step={float(self.step)!r})"
-
-    def init(self, trained: PyTree) -> PyTree:
-        return None
 
     def advance(self, problem: TrainingProblem, trained: PyTree, state: PyTree, data: Data) -> Step:
         risk, here = problem.risk_and_field(trained, data)
