@@ -90,7 +90,20 @@ class ConditionalGradient(AbstractPeer):
         return float(np.sum(slope * (plan - vertex(task, slope))) / scale)
 
 
-class MirrorDescent(AbstractPeer):
+class AbstractMirrorDescent(AbstractPeer):
+    """Entropic steps, which have settled when one more moves no mass."""
+
+    epsilon: eqx.AbstractVar[float]
+    relative: eqx.AbstractVar[bool]
+
+    def temperature(self, critical: float) -> float:
+        return self.epsilon * critical if self.relative else self.epsilon
+
+    def unsettled(self, task: Compared, plan: np.ndarray, epsilon: float) -> float:
+        return _moved(task, plan, epsilon)
+
+
+class MirrorDescent(AbstractMirrorDescent):
     r"""Entropic steps $P \leftarrow \arg\min \langle \nabla E(P), P' \rangle + \varepsilon
     \mathrm{KL}(P')$ {cite}`peyre2016`, as POT and OTT take them, by our iterations of Sinkhorn:
     potentials are logarithms and each step begins with those of the last.
@@ -109,9 +122,6 @@ class MirrorDescent(AbstractPeer):
     max_steps: int = 200
     tolerance: float = 1e-4
 
-    def temperature(self, critical: float) -> float:
-        return self.epsilon * critical if self.relative else self.epsilon
-
     def coupling(self, task: Compared, start: np.ndarray, epsilon: float):
         plan, moved, steps = start, np.inf, 0
         potential = np.zeros((1, start.shape[1]))
@@ -120,11 +130,8 @@ class MirrorDescent(AbstractPeer):
             moved, plan, steps = np.abs(new - plan).sum(), new, steps + 1
         return plan, steps
 
-    def unsettled(self, task: Compared, plan: np.ndarray, epsilon: float) -> float:
-        return _moved(task, plan, epsilon)
 
-
-class MirrorDescentOTT(AbstractPeer):
+class MirrorDescentOTT(AbstractMirrorDescent):
     """The same steps by OTT's `GromovWasserstein`, for the square loss.
 
     Args:
@@ -138,16 +145,10 @@ class MirrorDescentOTT(AbstractPeer):
     max_steps: int = 200
     tolerance: float = 1e-2
 
-    def temperature(self, critical: float) -> float:
-        return self.epsilon * critical if self.relative else self.epsilon
-
     def coupling(self, task: Compared, start: np.ndarray, epsilon: float):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return _by_ott(task, start, epsilon, self.max_steps)
-
-    def unsettled(self, task: Compared, plan: np.ndarray, epsilon: float) -> float:
-        return _moved(task, plan, epsilon)
 
 
 def vertex(task: Compared, costs: Float[np.ndarray, "n m"]) -> Float[np.ndarray, "n m"]:
