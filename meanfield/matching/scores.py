@@ -13,10 +13,11 @@ def foscttm(
 
     Row i of x and row i of y are the same sample, in one space. For each row the fraction of rows
     of the other array that are strictly closer than its partner, ties counted as one half, out of
-    n - 1: zero is perfect, one half is chance. O(n d) memory.
+    n - 1: zero is perfect, one half is chance. Distances are sums of squared differences, so that
+    equal rows tie exactly. O(n (d + block)) memory.
 
     Raises:
-      ValueError: the arrays differ in shape, or have fewer than two rows.
+      ValueError: the arrays differ in shape, have fewer than two rows, or are not finite.
     """
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
     if x.shape != y.shape or x.ndim != 2 or len(x) < 2:
@@ -24,14 +25,24 @@ def foscttm(
             "`x` and `y` must have the same shape (n, d) with n >= 2, one row for each sample; got "
             f"{x.shape} and {y.shape}."
         )
+    _finite(x=x, y=y)
     return np.asarray((_closer(x, y, block) + _closer(y, x, block)) / 2)
 
 
+def _finite(**arrays: np.ndarray) -> None:
+    """Refuse NaN: every comparison with it is false, and a bad map would score well."""
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise ValueError(f"`{name}` must be finite; it holds NaN or inf.")
+
+
 def _closer(x: np.ndarray, y: np.ndarray, block: int) -> float:
-    n, squares, total = len(x), np.sum(y**2, axis=1), 0.0
+    from scipy.spatial.distance import cdist
+
+    n, total = len(x), 0.0
     for begin in range(0, n, block):
         rows = np.arange(begin, min(begin + block, n))
-        distances = squares - 2 * x[rows] @ y.T
+        distances = cdist(x[rows], y, "sqeuclidean")
         own = distances[np.arange(len(rows)), rows][:, None]
         closer = np.sum(distances < own) + (np.sum(distances == own) - len(rows)) / 2
         total += float(closer)
@@ -50,7 +61,8 @@ def label_transfer_accuracy(
     Ties between labels go to the smallest label, as in scikit-learn's classifier.
 
     Raises:
-      ValueError: labels of the wrong length, different dimensions, or k out of range.
+      ValueError: labels of the wrong length, no points, points that are not finite, different
+        dimensions, or k out of range.
     """
     from scipy.spatial import KDTree
 
@@ -62,11 +74,12 @@ def label_transfer_accuracy(
                 f"`{name}` must have one label for each of {len(points)} points; got shape "
                 f"{given.shape}."
             )
-    if mapped.ndim != 2 or mapped.shape[1:] != target.shape[1:]:
+    if mapped.ndim != 2 or mapped.shape[1:] != target.shape[1:] or not len(mapped):
         raise ValueError(
-            "`mapped` and `target` must have the same dimension; got shapes "
-            f"{mapped.shape} and {target.shape}."
+            "`mapped` and `target` must have shapes (n, d) and (m, d) with the same d and "
+            f"at least one point; got {mapped.shape} and {target.shape}."
         )
+    _finite(mapped=mapped, target=target)
     if not 1 <= k <= len(target):
         raise ValueError(f"`k` must be between 1 and {len(target)}; got {k}.")
     names, numbers = np.unique(known, return_inverse=True)
@@ -76,16 +89,20 @@ def label_transfer_accuracy(
 
 
 def support_recovery(transform: Float[Any, "q p"], truth: Float[Any, "k l"]) -> dict[str, float]:
-    """How well the nonzero entries are found: precision, recall, and the relative error of M.
+    r"""How well the nonzero entries are found: precision, recall, and the relative error of M,
+    $|M - M^*|_F / |M^*|_F$.
 
     Raises:
-      ValueError: different shapes.
+      ValueError: different shapes, entries that are not finite, or a truth without nonzero entries.
     """
     found, true = np.asarray(transform, np.float64), np.asarray(truth, np.float64)
     if found.shape != true.shape:
         raise ValueError(
             f"`transform` must have the shape {true.shape} of `truth`; got {found.shape}."
         )
+    _finite(transform=found, truth=true)
+    if not true.any():
+        raise ValueError("`truth` must have a nonzero entry; without one nothing can be recovered.")
     both = np.sum((found != 0) & (true != 0))
     return {
         "precision": float(both / max(np.sum(found != 0), 1)),

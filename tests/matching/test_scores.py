@@ -22,6 +22,29 @@ def test_ties_count_as_one_half():
     assert foscttm(np.zeros((7, 2)), np.zeros((7, 2))) == 0.5
 
 
+def test_equal_rows_tie_wherever_they_stand_and_however_far_from_zero(rng):
+    """Every sample twice: one of n - 1 others ties with the partner, none is closer."""
+    y = np.repeat(rng.normal(size=(23, 7)), 2, axis=0)[rng.permutation(46)]
+    for offset in (0.0, 1e3):
+        assert_allclose(foscttm(y + offset, y + offset), 0.5 / 45, rtol=1e-12)
+
+
+def test_points_that_are_not_finite_are_refused(rng):
+    """NaN is not less than anything, so it would count as a perfect match."""
+    x, holed = rng.normal(size=(2, 6, 2))
+    holed[3] = np.nan
+    for score in (
+        lambda: foscttm(holed, x),
+        lambda: foscttm(x, holed),
+        lambda: label_transfer_accuracy(holed, np.zeros(6), x, np.zeros(6)),
+        lambda: support_recovery(holed, x),
+    ):
+        with pytest.raises(ValueError, match="must be finite"):
+            score()
+    with pytest.raises(ValueError, match="nonzero entry"):
+        support_recovery(x, np.zeros_like(x))
+
+
 def test_label_transfer_agrees_with_scikit_learn(rng):
     neighbors = pytest.importorskip("sklearn.neighbors")
     target, mapped = rng.normal(size=(60, 2)), rng.normal(size=(40, 2))
@@ -50,6 +73,8 @@ def test_arrays_of_other_lengths_are_refused(rng):
         label_transfer_accuracy(x, np.zeros(6), x, np.zeros(5))
     with pytest.raises(ValueError, match="same dimension"):
         label_transfer_accuracy(x, np.zeros(6), x[:, :1], np.zeros(6))
+    with pytest.raises(ValueError, match="at least one point"):
+        label_transfer_accuracy(x[:0], np.zeros(0), x, np.zeros(6))
     with pytest.raises(ValueError, match="`k`"):
         label_transfer_accuracy(x, np.zeros(6), x, np.zeros(6), k=7)
     with pytest.raises(ValueError, match="shape"):
