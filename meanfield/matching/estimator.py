@@ -16,6 +16,10 @@ from .solve import match
 class Matcher:
     """A map from one space to another, learnt from two unpaired samples.
 
+    It is cloned, piped and searched over by scikit-learn like its own transformers; the second
+    sample takes the place of `y`. Cross-validation cuts both samples by the same rows, and so asks
+    for paired ones, as `score` does.
+
     Args:
       problem: what is minimised.
       solver: how.
@@ -63,9 +67,11 @@ class Matcher:
         """Points of the second space in the first, shape (k, p): `Match.inverse_map`."""
         return np.asarray(self._fitted.inverse_map(y))
 
-    def fit_transform(self, x: Any, y: Any) -> np.ndarray:
+    def fit_transform(
+        self, x: Any, y: Any, sample_weight: Any = None, target_weight: Any = None
+    ) -> np.ndarray:
         """Match, and map the sample x."""
-        return self.fit(x, y).transform(x)
+        return self.fit(x, y, sample_weight, target_weight).transform(x)
 
     def score(self, x: Any, y: Any) -> float:
         """One minus the mean fraction of samples closer than the true match, for paired rows: one
@@ -84,6 +90,21 @@ class Matcher:
         for name, value in params.items():
             setattr(self, name, value)
         return self
+
+    def __sklearn_tags__(self) -> Any:
+        """What scikit-learn, which alone calls this, asks of its estimators."""
+        from sklearn.utils import Tags, TargetTags, TransformerTags
+
+        return Tags(
+            estimator_type=None,
+            target_tags=TargetTags(required=True, two_d_labels=True),
+            transformer_tags=TransformerTags(),
+        )
+
+    def __repr__(self) -> str:
+        names = f"{type(self.problem).__name__}, {type(self.solver).__name__}"
+        found = f", fitted: {self.match_!r}" if hasattr(self, "match_") else ""
+        return f"Matcher({names}{found})"
 
     @property
     def _fitted(self) -> Match:

@@ -6,7 +6,7 @@ from matching_problems import skewed_points
 from numpy.testing import assert_allclose
 
 from meanfield import Measure
-from meanfield.matching import L1, Alternation, CostRegularized, Matcher, match
+from meanfield.matching import L1, Alternation, CostRegularized, Matcher, Rank, match
 
 
 @pytest.mark.slow
@@ -21,10 +21,29 @@ def test_an_estimator_is_a_match(rng):
 
 
 @pytest.mark.slow
-def test_scikit_learn_clones_it():
+def test_scikit_learn_clones_pipes_and_searches_over_it(rng):
     base = pytest.importorskip("sklearn.base")
-    matcher = Matcher(solver=Alternation(0.2))
-    assert base.clone(matcher, safe=False).solver == matcher.solver
+    from sklearn.model_selection import GridSearchCV
+    from sklearn.pipeline import Pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    x, matcher = skewed_points(rng, 24, 3), Matcher(solver=Alternation(0.2))
+    y = x @ rng.normal(size=(3, 2))
+    assert base.clone(matcher).solver == matcher.solver
+    piped = Pipeline([("scale", StandardScaler()), ("match", matcher)]).fit(x, y)
+    assert_allclose(piped.transform(x), matcher.transform(StandardScaler().fit_transform(x)))
+    assert_allclose(piped.score(x, y), matcher.score(StandardScaler().fit_transform(x), y))
+    assert piped.inverse_transform(y).shape == x.shape
+    grid = {"match__problem": [CostRegularized(), CostRegularized(Rank(1))]}
+    found = GridSearchCV(piped, grid, cv=2, error_score=np.nan).fit(x, y)
+    assert 0 <= found.best_score_ <= 1 and "match__problem" in found.best_params_
+
+
+def test_scikit_learn_sees_what_is_fitted():
+    validation = pytest.importorskip("sklearn.utils.validation")
+    with pytest.raises(ValueError, match="not fitted"):
+        validation.check_is_fitted(Matcher())
+    assert repr(Matcher()) == "Matcher(CostRegularized, Alternation)"
 
 
 def test_an_estimator_that_is_not_fitted_says_so():
