@@ -71,7 +71,7 @@ def test_arrays_of_other_lengths_are_refused(rng):
         label_transfer_accuracy(x, np.zeros(5), x, np.zeros(6))
     with pytest.raises(ValueError, match="`target_labels`"):
         label_transfer_accuracy(x, np.zeros(6), x, np.zeros(5))
-    with pytest.raises(ValueError, match="same dimension"):
+    with pytest.raises(ValueError, match="same d and at least"):
         label_transfer_accuracy(x, np.zeros(6), x[:, :1], np.zeros(6))
     with pytest.raises(ValueError, match="at least one point"):
         label_transfer_accuracy(x[:0], np.zeros(0), x, np.zeros(6))
