@@ -10,7 +10,7 @@ from ..measure import Measure
 from ..transport.mass import check_masses
 from .cost import InnerProduct, SignedDistance
 from .dissimilarities import Compared, Dissimilarities, SquareLoss, matrix_of
-from .gromov import GromovWasserstein
+from .gromov import AbstractDistortion
 from .moments import cloud
 from .task import Data
 
@@ -43,12 +43,14 @@ class Axes(NamedTuple):
         return [pair for pair in found[:count] if pair[0] > 1e-10 * found[0][0]]
 
 
-def compared(problem: GromovWasserstein, mu: Measure, nu: Measure) -> Compared:
+def compared(problem: AbstractDistortion, mu: Measure, nu: Measure) -> Compared:
     """The matrices of a problem.
 
     Raises:
-      ValueError: masses that differ, matrices that do not fit, known pairs.
+      ValueError: masses that differ, matrices that do not fit, known pairs, free marginals.
     """
+    if not np.isinf(problem.rho).all():
+        raise ValueError("A finite `rho` is taken by Alternation() alone; leave it out.")
     check_masses(mu, nu)
     if problem.known is not None:
         raise ValueError("`known` pairs are taken by Alternation() alone; leave them out.")
@@ -59,7 +61,7 @@ def compared(problem: GromovWasserstein, mu: Measure, nu: Measure) -> Compared:
     shared = problem.shared
     table = np.zeros((mu.size, nu.size))
     if shared is not None:
-        table = _written_out(shared.data(mu.size, nu.size, np.float64))
+        table = _written_out(shared.data(mu.size, nu.size, np.float64, 1 - problem.alpha))
     cost = problem.cost
     return Compared(
         c=_matrices(problem, mu, nu, present),
@@ -69,7 +71,7 @@ def compared(problem: GromovWasserstein, mu: Measure, nu: Measure) -> Compared:
         ),
         present=(present[0], present[1]),
         loss=cost.loss if isinstance(cost, Dissimilarities) else SquareLoss(),
-        weight=1.0 if shared is None else 1.0 - shared.share,
+        weight=problem.alpha,
         table=table[np.ix_(*present)],
     )
 
@@ -93,7 +95,7 @@ def starts(axes: Axes, count: int) -> list[np.ndarray]:
     return found
 
 
-def _matrices(problem: GromovWasserstein, mu: Measure, nu: Measure, present: Any):
+def _matrices(problem: AbstractDistortion, mu: Measure, nu: Measure, present: Any):
     cost = problem.cost
     if isinstance(cost, Dissimilarities):
         return (

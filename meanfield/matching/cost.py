@@ -43,27 +43,25 @@ class SignedDistance(AbstractCrossCost):
 
 
 class SharedFeatures(eqx.Module):
-    r"""Features that both measures have, as a second cost $|\tilde x_i - \tilde y_j|^2$.
+    r"""Features that both measures have, as a second cost $d(x_i, y_j) = |\tilde x_i - \tilde
+    y_j|^2$.
 
     Args:
       x, y: shapes (n, k) and (m, k): one row for each atom of mu and of nu.
-      share: how much of the objective they are, between zero and one; the rest is the problem's.
     """
 
     x: Float[Array, "n k"]
     y: Float[Array, "m k"]
-    share: float
 
-    def __init__(self, x: Any, y: Any, share: float = 0.5):
+    def __init__(self, x: Any, y: Any):
         self.x, self.y = jnp.asarray(x), jnp.asarray(y)
-        self.share = checked_share(share)
         if self.x.ndim != 2 or self.y.ndim != 2 or self.x.shape[1] != self.y.shape[1]:
             raise ValueError(
                 "`x` and `y` must have shapes (n, k) and (m, k) with the same k features; got "
                 f"{self.x.shape} and {self.y.shape}."
             )
 
-    def data(self, n: int, m: int, dtype: Any) -> Data:
+    def data(self, n: int, m: int, dtype: Any, share: float) -> Data:
         if (len(self.x), len(self.y)) != (n, m):
             raise ValueError(
                 f"`x` and `y` must have a row for each atom, {n} and {m}; got {len(self.x)} and "
@@ -73,34 +71,32 @@ class SharedFeatures(eqx.Module):
         centre = jnp.nanmean(x, axis=0)
         x, y = (jnp.nan_to_num(points - centre) for points in (x, y))
         return Data(
-            rows=2 * self.share * x,
+            rows=2 * share * x,
             cols=y,
-            alpha=self.share * jnp.sum(x**2, axis=1),
-            beta=self.share * jnp.sum(y**2, axis=1),
+            alpha=share * jnp.sum(x**2, axis=1),
+            beta=share * jnp.sum(y**2, axis=1),
         )
 
 
 class SharedCost(eqx.Module):
-    """A matrix of costs between the atoms as a second part of the cost.
+    """A matrix of costs between the atoms as a second cost d.
 
     Args:
       matrix: shape (n, m).
-      share: how much of the objective it is, between zero and one; the rest is the problem's.
     """
 
     matrix: Float[Array, "n m"]
-    share: float
 
-    def __init__(self, matrix: Any, share: float = 0.5):
-        self.matrix, self.share = jnp.asarray(matrix), checked_share(share)
+    def __init__(self, matrix: Any):
+        self.matrix = jnp.asarray(matrix)
 
-    def data(self, n: int, m: int, dtype: Any) -> Data:
+    def data(self, n: int, m: int, dtype: Any, share: float) -> Data:
         if self.matrix.shape != (n, m):
             raise ValueError(
                 f"`matrix` must have shape {(n, m)}, the sizes of `mu` and `nu`; got "
                 f"{self.matrix.shape}."
             )
-        table = self.share * jnp.nan_to_num(self.matrix.astype(dtype))
+        table = share * jnp.nan_to_num(self.matrix.astype(dtype))
         return eqx.tree_at(
             lambda data: data.table, no_data(n, m, dtype), table, is_leaf=lambda leaf: leaf is None
         )
@@ -112,7 +108,10 @@ def no_data(n: int, m: int, dtype: Any) -> Data:
     )
 
 
-def checked_share(share: Any) -> float:
-    if not 0 <= share < 1:
-        raise ValueError(f"`share` must be in [0, 1); got {share}.")
-    return float(np.asarray(share))
+def checked_alpha(alpha: Any) -> float:
+    if not 0 < alpha <= 1:
+        raise ValueError(
+            f"`alpha` must be in (0, 1]; got {alpha}. With zero nothing is compared across the "
+            "spaces: take `optimal_transport` between the shared features."
+        )
+    return float(np.asarray(alpha))

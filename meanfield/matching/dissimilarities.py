@@ -57,8 +57,9 @@ class KullbackLeiblerLoss(AbstractLoss):
 
 
 class Dissimilarities(AbstractCrossCost):
-    """A number for each pair of atoms of each measure, for `GromovWasserstein` with the solvers
-    `ConditionalGradient`, `MirrorDescent` and `MirrorDescentOTT`.
+    """A number for each pair of atoms of each measure, for `GromovWasserstein` and
+    `FusedGromovWasserstein` with the solvers `ConditionalGradient`, `MirrorDescent` and
+    `MirrorDescentOTT`.
 
     Args:
       first, second: symmetric matrices of shapes (n, n) and (m, m), or functions k(x, x') of two

@@ -14,7 +14,24 @@ from .regularizer import Ridged
 from .task import Task
 
 
-class GromovWasserstein(AbstractMatchingProblem):
+class AbstractDistortion(AbstractMatchingProblem):
+    """Problems whose value is a distortion of the coupling, alone or with a second cost.
+
+    Attributes:
+      cost: the quantity that is compared.
+      alpha: the weight of the distortion; the second cost has the rest.
+      shared: the second cost.
+      rho: the prices of unmatched mass.
+    """
+
+    cost: eqx.AbstractVar[AbstractCrossCost]
+    known: eqx.AbstractVar[KnownPairs | None]
+    alpha: eqx.AbstractVar[float]
+    shared: eqx.AbstractVar[Shared | None]
+    rho: eqx.AbstractVar[tuple[float, float]]
+
+
+class GromovWasserstein(AbstractDistortion):
     r"""The coupling that changes inner products, or squared distances, the least:
 
     $$\min_\pi \iint |k(x, x') - k(y, y')|^2\, d\pi(x, y)\, d\pi(x', y') + \varepsilon\,
@@ -30,14 +47,15 @@ class GromovWasserstein(AbstractMatchingProblem):
         the measures of signed embeddings; or `Dissimilarities(...)`, any numbers between atoms,
         with a solver of matrices.
       center: whether inner products are taken about the means (distances do not ask).
-      known, shared: as in `CostRegularized`; `shared` makes it the fused problem
-        {cite}`vayer2020`.
+      known: as in `CostRegularized`.
     """
 
     cost: AbstractCrossCost
     center: bool = eqx.field(static=True)
     known: KnownPairs | None
+    alpha: float
     shared: Shared | None
+    rho: tuple[float, float]
 
     def __init__(
         self,
@@ -45,35 +63,42 @@ class GromovWasserstein(AbstractMatchingProblem):
         *,
         center: bool = True,
         known: KnownPairs | None = None,
-        shared: Shared | None = None,
     ):
-        other = isinstance(cost, SignedDistance | Dissimilarities)
-        self.cost = cost if other else checked_cost(cost)
+        self.cost, self.known = checked_quantity(cost), known
         self.center = center or not isinstance(cost, InnerProduct)
-        self.known, self.shared = known, shared
+        self.alpha, self.shared, self.rho = 1.0, None, (np.inf, np.inf)
 
     def task(self, mu: Measure, nu: Measure) -> Task:
-        if isinstance(self.cost, Dissimilarities):
-            raise ValueError(
-                "Dissimilarities(...) are matrices, and Alternation() matches points. Take "
-                "`solver=ConditionalGradient()` or `MirrorDescent()`, or match the measures of "
-                "`signed_embedding(matrix, rank)` with SignedDistance(...)."
-            )
-        clouds = cloud("mu", mu, self.center), cloud("nu", nu, self.center)
-        by_products = isinstance(self.cost, InnerProduct)
-        share = 1.0 if self.shared is None else 1.0 - self.shared.share
-        return assembled(
-            (mu, nu),
-            clouds,
-            Ridged(Ridge(), 1 / 4 if by_products else 1 / 16),
-            squared=False,
-            rho=(np.inf, np.inf),
-            known=self.known,
-            shared=self.shared,
-            center=self.center,
-            norms=0.0 if by_products else 4 * share,
-            constant=share * _constant(clouds, by_products),
+        return of_distortion(self, mu, nu)
+
+
+def checked_quantity(cost: AbstractCrossCost) -> AbstractCrossCost:
+    return cost if isinstance(cost, SignedDistance | Dissimilarities) else checked_cost(cost)
+
+
+def of_distortion(problem: AbstractDistortion, mu: Measure, nu: Measure) -> Task:
+    """The problem as one of transforms with a ridge, both marginals fixed."""
+    if isinstance(problem.cost, Dissimilarities):
+        raise ValueError(
+            "Dissimilarities(...) are matrices, and Alternation() matches points. Take "
+            "`solver=ConditionalGradient()` or `MirrorDescent()`, or match the measures of "
+            "`signed_embedding(matrix, rank)` with SignedDistance(...)."
         )
+    clouds = cloud("mu", mu, problem.center), cloud("nu", nu, problem.center)
+    by_products, alpha = isinstance(problem.cost, InnerProduct), problem.alpha
+    return assembled(
+        (mu, nu),
+        clouds,
+        Ridged(Ridge(), 1 / 4 if by_products else 1 / 16),
+        squared=False,
+        rho=(np.inf, np.inf),
+        known=problem.known,
+        shared=problem.shared,
+        alpha=alpha,
+        center=problem.center,
+        norms=0.0 if by_products else 4 * alpha,
+        constant=alpha * _constant(clouds, by_products),
+    )
 
 
 def _constant(clouds: tuple[Cloud, Cloud], by_products: bool) -> float:

@@ -11,7 +11,7 @@ from ..transport import DenseCoupling
 from .compared import Axes, axes_of, compared, starts
 from .dissimilarities import Compared
 from .entrywise import Ridge
-from .gromov import GromovWasserstein
+from .gromov import AbstractDistortion
 from .match import Match, Starts
 from .moments import Cloud
 from .optima import gap, grouped
@@ -43,12 +43,13 @@ def peer_match(
       start: a `Match` of the same measures, whose coupling is begun with in place of them.
 
     Raises:
-      ValueError: a problem that is not `GromovWasserstein`, measures or matrices that do not fit.
+      ValueError: a problem that does not compare spaces by a distortion, measures or matrices that
+        do not fit.
     """
-    if not isinstance(problem, GromovWasserstein):
+    if not isinstance(problem, AbstractDistortion):
         raise ValueError(
-            f"`{type(solver).__name__}` solves GromovWasserstein(...); got "
-            f"{type(problem).__name__}. Use Alternation()."
+            f"`{type(solver).__name__}` solves GromovWasserstein(...) and "
+            f"FusedGromovWasserstein(...); got {type(problem).__name__}. Use Alternation()."
         )
     task = compared(problem, mu, nu)
     axes = axes_of(task)
@@ -179,6 +180,5 @@ def _task(
         squared=False,
         rho=(np.inf, np.inf),
         known=None,
-        shared=None,
         center=True,
     )

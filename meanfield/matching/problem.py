@@ -16,6 +16,7 @@ from .cost import (
     SharedCost,
     SharedFeatures,
     SquaredDistance,
+    checked_alpha,
     no_data,
 )
 from .entrywise import Ridge
@@ -61,7 +62,8 @@ class CostRegularized(AbstractMatchingProblem):
         and transforms of any size, the objective would fall without bound as the mass grows: the
         coupling then has mass one, and rho is the price of shares that differ (theory page).
       known: `KnownPairs`, part of every coupling.
-      shared: `SharedFeatures` or `SharedCost`, a second part of the cost that needs no transform.
+      shared: `SharedFeatures` or `SharedCost`, a second cost d that needs no transform.
+      alpha: with `shared`, the weight of what is learnt, in (0, 1]; d has $1 - \alpha$.
 
     Raises:
       ValueError: a setting out of range.
@@ -74,6 +76,7 @@ class CostRegularized(AbstractMatchingProblem):
     rho: tuple[float, float]
     known: KnownPairs | None
     shared: Shared | None
+    alpha: float
 
     def __init__(
         self,
@@ -85,6 +88,7 @@ class CostRegularized(AbstractMatchingProblem):
         rho: Any = np.inf,
         known: KnownPairs | None = None,
         shared: Shared | None = None,
+        alpha: Any = 0.5,
     ):
         self.regularizer, self.cost = as_regularizer(regularizer), checked_cost(cost)
         default = 1.0 if isinstance(cost, InnerProduct) else 0.0
@@ -95,6 +99,7 @@ class CostRegularized(AbstractMatchingProblem):
                 f"minus infinity) and nonnegative with SquaredDistance(); got {ridge}."
             )
         self.center, self.known, self.shared = center, known, shared
+        self.alpha = 1.0 if shared is None else checked_alpha(alpha)
         self.rho = prices(rho)
 
     @property
@@ -113,6 +118,7 @@ class CostRegularized(AbstractMatchingProblem):
             rho=self.rho,
             known=self.known,
             shared=self.shared,
+            alpha=self.alpha,
             center=self.center,
         )
 
@@ -125,8 +131,9 @@ def assembled(
     squared: bool,
     rho: tuple[float, float],
     known: KnownPairs | None,
-    shared: Shared | None,
     center: bool,
+    shared: Shared | None = None,
+    alpha: float = 1.0,
     norms: float = 0.0,
     constant: float = 0.0,
 ) -> Task:
@@ -135,7 +142,7 @@ def assembled(
     if balanced:
         check_masses(mu, nu)
     dtype = jnp.result_type(mu.points, nu.points)
-    size = mu.size, nu.size
+    size, shared = (mu.size, nu.size), None if alpha == 1 else shared
     masses = [1.0 if balanced else float(measure.mass) for measure in measures]
     weights = [c.shares * mass for c, mass in zip(clouds, masses, strict=True)]
     known_part, a, b = pinned(known, *clouds, *weights)
@@ -144,11 +151,11 @@ def assembled(
         y=jnp.asarray(clouds[1].points, dtype),
         a=jnp.asarray(a, dtype),
         b=jnp.asarray(b, dtype),
-        data=no_data(*size, dtype) if shared is None else shared.data(*size, dtype),
+        data=no_data(*size, dtype) if shared is None else shared.data(*size, dtype, 1 - alpha),
         rho=rho,
         regularizer=regularizer,
         squared=squared,
-        weight=1.0 if shared is None else 1.0 - shared.share,
+        weight=alpha,
         norms=norms,
         pinned=known_part,
         moments=Moments(clouds[0].moment, clouds[1].moment),

@@ -23,7 +23,7 @@ from ..transport import EntropicCoupling
 from ..transport.entropic_problem import EntropicProblem, log_shares, shares
 from ..transport.softmin import softmin
 from .entrywise import L1, ElasticNet, Nonnegative, Ridge, Support
-from .gromov import GromovWasserstein
+from .gromov import AbstractDistortion
 from .groups import ColumnGroups, RowGroups
 from .match import Match
 from .moments import largest
@@ -166,7 +166,7 @@ def _objective(task: Task, problem: Any, epsilon: Any, g: Array, transform: Arra
     penalty = task.regularizer.ridge / 2 * jnp.sum(transform**2)
     if isinstance(task.regularizer.regularizer, _PENALTIES):
         penalty = penalty + task.regularizer.regularizer.value(transform)
-    paid = _constant(task) if isinstance(problem, GromovWasserstein) else 0.0
+    paid = _constant(task) if isinstance(problem, AbstractDistortion) else 0.0
     return a @ f + b @ g + task.weight * (penalty + paid)
 
 

@@ -12,7 +12,7 @@ from .cost import AbstractCrossCost, InnerProduct, SignedDistance
 from .energy import Conjugate, Distortion
 from .entrywise import Ridge
 from .features import of_distances, of_products
-from .gromov import GromovWasserstein
+from .gromov import AbstractDistortion
 from .moments import Cloud, cloud
 from .problem import AbstractMatchingProblem, CostRegularized, Shared, assembled
 from .regularizer import Ridged
@@ -50,17 +50,21 @@ def relaxation(problem: AbstractMatchingProblem, mu: Measure, nu: Measure) -> Re
 def _(problem: UnbalancedGromovWasserstein, mu: Measure, nu: Measure) -> Relaxation:
     if np.isinf(problem.rho).all():
         check_masses(mu, nu)
-    return _of_distortion((mu, nu), problem.cost, problem.center, problem.shared, problem.rho)
+    return _of_distortion((mu, nu), problem)
 
 
 @relaxation.register
-def _(problem: GromovWasserstein, mu: Measure, nu: Measure) -> Relaxation | None:
-    if not isinstance(problem.cost, SignedDistance):
+def _(problem: AbstractDistortion, mu: Measure, nu: Measure) -> Relaxation | None:
+    free = not np.isinf(problem.rho).all()
+    if not free and not isinstance(problem.cost, SignedDistance):
         return None
-    check_masses(mu, nu)
     if problem.known is not None:
-        raise ValueError("`known` pairs are not taken with SignedDistance(...); leave them out.")
-    found = _of_distortion((mu, nu), problem.cost, True, problem.shared, (np.inf, np.inf))
+        words = "a finite `rho`" if free else "SignedDistance(...)"
+        raise ValueError(f"`known` pairs are not taken with {words}; leave them out.")
+    if free:
+        return _of_distortion((mu, nu), problem, problem.shared, problem.alpha)
+    check_masses(mu, nu)
+    found = _of_distortion((mu, nu), problem, problem.shared, problem.alpha)
     return found._replace(masses=(1.0, 1.0), carried=float(mu.mass), unit=2.0)
 
 
@@ -87,25 +91,25 @@ def _(problem: CostRegularized, mu: Measure, nu: Measure) -> Relaxation | None:
 
 def _of_distortion(
     measures: tuple[Measure, Measure],
-    cost: AbstractCrossCost,
-    center: bool,
-    shared: Shared | None,
-    rho: tuple[float, float],
+    problem: UnbalancedGromovWasserstein | AbstractDistortion,
+    shared: Shared | None = None,
+    alpha: float = 1.0,
 ) -> Relaxation:
+    center, rho = problem.center, problem.rho
     clouds = cloud("mu", measures[0], center), cloud("nu", measures[1], center)
-    weight = 1.0 if shared is None else 1.0 - shared.share
-    features, signs = _features(clouds, cost)
+    features, signs = _features(clouds, problem.cost)
     steepness = 2.0 if signs is None else 8.0
     task = assembled(
         (measures[0].normalize(), measures[1].normalize()),
         clouds,
-        Ridged(Ridge(), 1 / (steepness * weight)),
+        Ridged(Ridge(), 1 / (steepness * alpha)),
         squared=False,
         rho=rho,
         known=None,
         shared=shared,
+        alpha=alpha,
         center=center,
-        norms=0.0 if signs is None else 2 * weight,
+        norms=0.0 if signs is None else 2 * alpha,
     )
     data = scaled(task.data, 1 / 2)
     task = eqx.tree_at(
@@ -117,7 +121,7 @@ def _of_distortion(
         b=task.b,
         data=data,
         rho=rho,
-        energy=Distortion((features[0].signs, features[1].signs), weight, steepness),
+        energy=Distortion((features[0].signs, features[1].signs), alpha, steepness),
     )
     return Relaxation(relaxed, task, (float(measures[0].mass), float(measures[1].mass)))
 

@@ -13,7 +13,7 @@ from ..transport.entropic_problem import EntropicProblem
 from .alternation import Alternation
 from .combined import SumCoupling
 from .descent import Descent, objectives
-from .gromov import GromovWasserstein
+from .gromov import AbstractDistortion
 from .match import Match
 from .moments import cloud
 from .peer_match import peer_match
@@ -50,7 +50,7 @@ def match(
     Args:
       mu, nu: measures, weighted, of any sizes and dimensions; of equal mass unless the problem has
         a finite `rho`.
-      problem: `CostRegularized(...)`, `GromovWasserstein(...)` or
+      problem: `CostRegularized(...)`, `GromovWasserstein(...)`, `FusedGromovWasserstein(...)` or
         `UnbalancedGromovWasserstein(...)`.
       solver: `Alternation(...)`; for Gromov-Wasserstein between matrices `ConditionalGradient()`,
         `MirrorDescent()` or `MirrorDescentOTT()`, which call POT and OTT from our starts.
@@ -161,7 +161,7 @@ def _value(
 ) -> float:
     """The objective without entropy, at the coupling found."""
     transform, cross, second = best.transforms[0], best.cross[0], best.second[0]
-    if isinstance(problem, GromovWasserstein):  # a distortion of the coupling alone
+    if isinstance(problem, AbstractDistortion):  # a distortion of the coupling alone
         transform = np.asarray(task.transform_for(cross, second, transform, 1.0))
     sent, received = (np.asarray(marginal, np.float64) for marginal in free.marginals)
     x, y = (np.asarray(jnp.sum(points**2, axis=1), np.float64) for points in (task.x, task.y))

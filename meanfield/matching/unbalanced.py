@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from ..measure import Measure
 from .cost import AbstractCrossCost, InnerProduct, SignedDistance
-from .problem import AbstractMatchingProblem, Shared, checked_cost, prices
+from .problem import AbstractMatchingProblem, checked_cost, prices
 from .task import Task
 
 
@@ -31,10 +31,8 @@ class UnbalancedGromovWasserstein(AbstractMatchingProblem):
         kept.
       cost: `InnerProduct()`, `SquaredDistance()` or `SignedDistance(...)`, the quantity k.
       center: whether inner products are taken about the means of the measures.
-      shared: as in `CostRegularized`: with the share $\eta$, $(1 - \eta) |k - k'|^2 + \frac{\eta}2
-        (d(x, y) + d(x', y'))$ is integrated in place of the distortion, the fused problem
-        {cite}`vayer2020`.
 
+    `FusedGromovWasserstein` has the same prices beside features that both sides share.
     The temperature of the solver is $\varepsilon$ here, half of that of `GromovWasserstein` for the
     same coupling (the entropy of pairs counts twice); a relative one means the same in both.
 
@@ -45,7 +43,6 @@ class UnbalancedGromovWasserstein(AbstractMatchingProblem):
     rho: tuple[float, float]
     cost: AbstractCrossCost
     center: bool = eqx.field(static=True)
-    shared: Shared | None
 
     def __init__(
         self,
@@ -53,9 +50,8 @@ class UnbalancedGromovWasserstein(AbstractMatchingProblem):
         cost: AbstractCrossCost = InnerProduct(),
         *,
         center: bool = True,
-        shared: Shared | None = None,
     ):
-        self.rho, self.shared = prices(rho), shared
+        self.rho = prices(rho)
         self.cost = cost if isinstance(cost, SignedDistance) else checked_cost(cost)
         self.center = center or not isinstance(cost, InnerProduct)
 

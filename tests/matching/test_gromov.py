@@ -10,8 +10,6 @@ from meanfield.matching import (
     Alternation,
     GromovWasserstein,
     InnerProduct,
-    SharedCost,
-    SharedFeatures,
     SquaredDistance,
     match,
 )
@@ -88,29 +86,3 @@ def test_distances_ask_for_no_origin(rng):
         for target in (nu, moved)
     )
     assert_allclose(one.value, other.value, rtol=1e-6)
-
-
-@pytest.mark.slow
-def test_shared_features_and_their_matrix_are_one_problem(rng):
-    mu, nu = random_measure(rng, 14, 3), random_measure(rng, 11, 2)
-    u, v = rng.normal(size=(14, 2)), rng.normal(size=(11, 2))
-    table = np.sum((u[:, None] - v) ** 2, axis=-1)
-    solver = Alternation(0.2, marginal_tolerance=1e-10)
-    features = match(mu, nu, GromovWasserstein(shared=SharedFeatures(u, v, 0.3)), solver)
-    matrix = match(mu, nu, GromovWasserstein(shared=SharedCost(table, 0.3)), solver)
-    assert_allclose(features.value, matrix.value, rtol=1e-4)
-    x, y = (np.asarray(m.points - m.mean) for m in (mu, nu))
-    plan = np.asarray(matrix.coupling.matrix)
-    fused = 0.7 * distortion(InnerProduct(), x, y, plan) + 0.3 * np.sum(plan * table)
-    assert_allclose(matrix.value, fused, rtol=1e-8)
-    with pytest.raises(ValueError, match="barycentric"):
-        features.map(mu.points)
-
-
-@pytest.mark.slow
-def test_a_decisive_second_cost_decides(rng):
-    x = rng.normal(size=(14, 3))
-    mu, order = Measure(x), rng.permutation(14)
-    shared = SharedFeatures(np.arange(14.0)[:, None], order[:, None] * 1.0, share=0.99)
-    sol = match(mu, Measure(x[:, :2][order]), GromovWasserstein(shared=shared), Alternation(0.05))
-    assert (order[np.asarray(sol.top(1)[0])[:, 0]] == np.arange(14)).all()

@@ -269,8 +269,6 @@ def test_settings_that_do_not_fit_are_refused(rng):
         CostRegularized(rho=-1.0)
     with pytest.raises(ValueError, match="`matrix` must have shape"):
         match(mu, nu, CostRegularized(shared=SharedCost(np.ones((4, 5)))))
-    with pytest.raises(ValueError, match="share"):
-        SharedCost(np.ones((4, 5)), share=1.0)
     with pytest.raises(ValueError, match="indices below"):
         match(mu, nu, CostRegularized(known=KnownPairs([7], [0])))
     with pytest.raises(ValueError, match="at most once"):

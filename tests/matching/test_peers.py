@@ -12,6 +12,7 @@ from meanfield.matching import (
     ConditionalGradient,
     CostRegularized,
     Dissimilarities,
+    FusedGromovWasserstein,
     GromovWasserstein,
     KnownPairs,
     KullbackLeiblerLoss,
@@ -79,7 +80,7 @@ def test_two_exponentials_of_distances_are_compared_by_the_divergence(pair, rng)
 def test_a_second_cost_makes_it_the_fused_problem(pair, rng):
     c, d = distances(rng.normal(size=(SIZE, 3))), distances(rng.normal(size=(OTHER, 2)))
     table = rng.uniform(size=(SIZE, OTHER))
-    problem = GromovWasserstein(Dissimilarities(c, d), shared=SharedCost(table, 0.4))
+    problem = FusedGromovWasserstein(SharedCost(table), 0.6, Dissimilarities(c, d))
     sol = match(*pair, problem, ConditionalGradient())
     plan = np.asarray(sol.coupling.matrix) / 3
     fused = 0.6 * brute_force(square, c, d, plan) + 0.4 * np.sum(plan * table)

@@ -14,7 +14,6 @@ from meanfield.matching import (
     GromovWasserstein,
     InnerProduct,
     KnownPairs,
-    SharedFeatures,
     SquaredDistance,
     UnbalancedGromovWasserstein,
     match,
@@ -274,23 +273,6 @@ def test_far_atoms_that_hold_the_axes_do_not_decide(rng):
     received = np.asarray(sol.coupling.marginals[1])
     assert received[60:].max() < 0.01 * received[:60].mean() and sol.coupling.mass > 0.8
     assert len(sol.starts.objective) == 16
-
-
-@slow
-def test_the_fused_value_is_its_definition(measures, rng):
-    mu, nu = measures
-    u, v = rng.normal(size=(12, 2)), rng.normal(size=(9, 2))
-    shared = SharedFeatures(u, v, 0.3)
-    problem = UnbalancedGromovWasserstein((9.0, 6.0), SquaredDistance(), shared=shared)
-    sol = match(mu, nu, problem, SOLVER)
-    plan = np.asarray(sol.coupling.matrix)
-    table = np.sum((u[:, None] - v) ** 2, axis=-1)
-    paid = functional("squared", mu, nu, plan, (9.0, 6.0)) - functional(
-        "squared", mu, nu, plan, (0.0, 0.0)
-    )
-    distortion = functional("squared", mu, nu, plan, (0.0, 0.0))
-    fused = 0.7 * distortion + 0.3 * plan.sum() * np.sum(plan * table)
-    assert_allclose(sol.value, fused + paid, rtol=1e-9)
 
 
 @slow
