@@ -46,7 +46,11 @@ class Data(eqx.Module):
     def at(self, rows: Any, cols: Any) -> "Data":
         """The data of some atoms."""
         table = None if self.table is None else self.table[rows][:, cols]
-        return Data(self.rows[rows], self.cols[cols], self.alpha[rows], self.beta[cols], table)
+        of_rows, of_cols = (
+            [chosen(leaf, places) for leaf in leaves]
+            for leaves, places in (((self.rows, self.alpha), rows), ((self.cols, self.beta), cols))
+        )
+        return Data(of_rows[0], of_cols[0], of_rows[1], of_cols[1], table)
 
 
 class Task(eqx.Module):
@@ -123,24 +127,25 @@ class Task(eqx.Module):
 
     def at(self, rows: Any, cols: Any) -> "Task":
         """The problem between samples of the atoms, with equal weights of the same sum."""
-        a, b = jnp.sum(self.a), jnp.sum(self.b)
         return eqx.tree_at(
             lambda task: (task.x, task.y, task.a, task.b, task.data),
             self,
             (
-                self.x[rows],
-                self.y[cols],
-                jnp.full(len(rows), 1 / len(rows), self.a.dtype) * a,
-                jnp.full(len(cols), 1 / len(cols), self.b.dtype) * b,
+                chosen(self.x, rows),
+                chosen(self.y, cols),
+                _even(self.a, len(rows)),
+                _even(self.b, len(cols)),
                 self.data.at(rows, cols),
             ),
         )
 
     def with_inner_products(self) -> "Task":
-        """The same problem with inner products in place of squared distances, and a ridge of 1."""
+        """The same problem with inner products in place of squared distances, a ridge of 1, and
+        both marginals fixed: with inner products a free mass would grow without bound."""
         fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
         plain = Ridged(self.regularizer.regularizer, 1.0)
-        return Task(**{**fields, "regularizer": plain, "squared": False})
+        kept = (np.inf, np.inf)
+        return Task(**{**fields, "regularizer": plain, "squared": False, "rho": kept})
 
     @property
     def sides(self) -> tuple[Side, Side]:
@@ -170,6 +175,20 @@ class Task(eqx.Module):
         if not self.balanced:
             return self.a, self.b
         return self.a / jnp.sum(self.a), self.b / jnp.sum(self.b)
+
+
+def chosen(array: Any, rows: Any) -> Any:
+    """Some rows of an array, taken on the host where it is: for every other shape the device would
+    compile."""
+    if isinstance(array, jax.Array) and array.is_fully_addressable:
+        return jax.device_put(np.asarray(array)[np.asarray(rows)])
+    return array[np.asarray(rows)]
+
+
+def _even(weights: Float[Array, " n"], size: int) -> Float[Array, " k"]:
+    """So many equal weights of the same sum."""
+    total = np.asarray(weights, np.float64).sum()
+    return jax.device_put(np.full(size, total / size, weights.dtype))
 
 
 @eqx.filter_jit

@@ -222,6 +222,14 @@ def test_free_marginals_leave_what_has_no_partner(rng):
 
 
 @slow
+def test_squared_distances_find_their_own_starts_with_free_marginals(measures):
+    """They begin at what inner products find, whose free mass would grow without bound."""
+    sol = match(*measures, CostRegularized(cost=SquaredDistance(), rho=5.0))
+    assert 0.2 < float(jnp.sum(sol.coupling.marginals[0])) < 1
+    assert sol.correlation > 0.1 and np.isfinite(sol.starts.objective).all()
+
+
+@slow
 def test_a_large_price_balances(measures):
     problem = {"regularizer": L1(0.02), "cost": SquaredDistance()}
     solver = Alternation(0.5, tolerance=1e-5, marginal_tolerance=1e-6)
