@@ -48,6 +48,8 @@ _ELABORATE = (
 def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.path.name != "test_tutorials.py")  # the longest file first
     for item in items:
+        if item.get_closest_marker("float64") and not jax.config.read("jax_enable_x64"):
+            item.add_marker(pytest.mark.skip(reason="speaks of float64"))
         if any(kind in item.name for kind in _ELABORATE):
             item.add_marker(pytest.mark.slow)
         if not any(item.get_closest_marker(name) for name in ("slow", "real_model")):

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import jaxtyping
-import numpy as np
 import pytest
+from precision import assert_close as assert_close
 
 from meanfield.attention import (
     MLP,
@@ -29,21 +29,6 @@ from meanfield.measure import ConditionalMeasure, Measure
 
 
 DIM = 5
-
-
-# The rounding of sums of a few dozen terms, where JAX's default precision is float32.
-SINGLE = 5e-5
-
-
-def assert_close(got, expected, rtol=1e-10, atol=1e-10):
-    """Equal leaf by leaf, up to float64 rounding of sums of a few dozen terms."""
-    if not jax.config.read("jax_enable_x64"):
-        rtol, atol = max(rtol, SINGLE), max(atol, SINGLE)
-    pairs = [(got, expected)]
-    if not hasattr(got, "shape"):
-        pairs = zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True)
-    for a, b in pairs:
-        np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=rtol, atol=atol)
 
 
 @contextlib.contextmanager

@@ -160,6 +160,7 @@ def test_gradients_in_the_masses_are_finite_where_a_mass_is_zero(kind, key):
     assert all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(gradient))
 
 
+@pytest.mark.float64
 @pytest.mark.slow
 @attention_kinds
 def test_gradients_in_points_and_masses_agree_with_differences(kind, key):

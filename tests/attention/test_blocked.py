@@ -110,7 +110,7 @@ def test_derivative_memory_grows_in_proportion_to_the_length(key):
             d = jacobian(f, mf.Measure(x))
             return d.smooth_transpose(d.smooth(x))
 
-        x = jax.ShapeDtypeStruct((n, 16), jnp.float64)
+        x = jax.ShapeDtypeStruct((n, 16), jnp.result_type(float))
         return jax.jit(push_and_pull).lower(x).compile().memory_analysis().temp_size_in_bytes
 
     assert bytes_at(16384) < 2.2 * bytes_at(8192)

@@ -6,6 +6,7 @@ import jax.random as jr
 import numpy as np
 import pytest
 import scipy.optimize
+from precision import EPS
 from random_maps import as_installed, assert_close
 
 from meanfield.attention import topk_magnitude, topk_mask
@@ -80,7 +81,7 @@ def test_the_mask_is_feasible_and_optimal(p, key):
 
     for other in (topk_mask(x, k, scale=scale + 0.1, p=p), jnp.full_like(x, k / 12)):
         blend = 0.999 * y + 0.001 * other
-        assert np.all(value(y) >= value(blend) - 1e-12)
+        assert np.all(value(y) >= value(blend) - 1e3 * EPS)
         assert np.all(value(y) > value(other))
 
 
@@ -111,6 +112,7 @@ def test_the_derivative_of_the_mask_is_its_formula(key):
     assert_close(jax.jacrev(lambda x: topk_mask(x, 3, scale=2.0))(x), expected)
 
 
+@pytest.mark.float64
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "operator",

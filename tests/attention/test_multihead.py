@@ -7,6 +7,7 @@ import jax.random as jr
 import numpy as np
 import pytest
 from attention_by_loops import bucket, pushforward, turned
+from precision import EPS
 from random_maps import (
     DIM,
     apply,
@@ -123,7 +124,9 @@ def test_rotary_scores_depend_on_differences_of_positions_only(key):
 
 @pytest.mark.parametrize("bidirectional", [True, False])
 @pytest.mark.parametrize("buckets, longest", [(32, 128), (8, 20), (12, 9)])
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+@pytest.mark.parametrize(
+    "dtype", [jnp.float32, pytest.param(jnp.float64, marks=pytest.mark.float64)]
+)
 def test_relative_positions_fall_into_the_buckets_of_t5(buckets, longest, bidirectional, dtype):
     table = jnp.arange(buckets, dtype=dtype)[:, None]
     bias = RelativeBias(table, bidirectional, max_distance=longest)
@@ -185,4 +188,4 @@ def test_a_map_is_a_pytree_whose_weights_can_be_trained(key):
     sizes = [float(jnp.max(jnp.abs(leaf))) for leaf in jax.tree.leaves(gradient)]
     assert len(sizes) == 8  # four projections, four biases
     assert min(sizes[:5] + sizes[6:]) > 1e-6  # a bias common to all keys has no effect
-    assert sizes[5] < 1e-12
+    assert sizes[5] < 1e4 * EPS * max(sizes)

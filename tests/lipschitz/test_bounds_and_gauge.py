@@ -1,6 +1,5 @@
 """No bound depends on how the products Q^T K and O V are written as factors."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -19,9 +18,7 @@ from meanfield.lipschitz import upper_at
 from meanfield.lipschitz.images import image
 
 
-pytestmark = pytest.mark.skipif(
-    not jax.config.read("jax_enable_x64"), reason="identities up to the rounding of float64"
-)
+pytestmark = pytest.mark.float64  # identities up to rounding
 
 
 KINDS = {

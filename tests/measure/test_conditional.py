@@ -45,7 +45,9 @@ def test_fibres_are_plain_measures_along_the_leading_axis(key):
     assert_close(mu.fibres.mean[1], mf.Measure(mu.points[1], mu.weights[1]).mean)
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+@pytest.mark.parametrize(
+    "dtype", [jnp.float32, pytest.param(jnp.float64, marks=pytest.mark.float64)]
+)
 def test_weights_and_base_take_the_dtype_of_the_points(dtype):
     mu = mf.ConditionalMeasure(X.astype(dtype))
     assert mu.weights.dtype == mu.base.dtype == mu.masses.dtype == dtype

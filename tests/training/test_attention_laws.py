@@ -23,9 +23,7 @@ from meanfield.attention import LinearBias
 from meanfield.training import attention_laws, homogeneity, law_terms, layer_laws
 
 
-pytestmark = pytest.mark.skipif(
-    not jax.config.read("jax_enable_x64"), reason="identities up to the rounding of float64"
-)
+pytestmark = pytest.mark.float64  # identities up to rounding
 
 
 def perceptron(key, activation, gated=False):

@@ -20,9 +20,7 @@ import meanfield as mf
 from meanfield.training import attention_laws, balance_gauge, balancedness
 
 
-pytestmark = pytest.mark.skipif(
-    not jax.config.read("jax_enable_x64"), reason="identities up to the rounding of float64"
-)
+pytestmark = pytest.mark.float64  # identities up to rounding
 
 
 KINDS = {

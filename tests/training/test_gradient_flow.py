@@ -105,7 +105,7 @@ def test_order_of_particles_and_absent_ones_change_nothing(key):
     close(two.index_distance, one.index_distance)
 
 
-@pytest.mark.skipif(not X64, reason="differences of order 1e-9")
+@pytest.mark.float64  # differences of order 1e-9
 @pytest.mark.parametrize(("method", "order"), [(Euler, 1), (Heun, 2)])
 def test_the_error_falls_with_the_order_of_the_method(method, order, key):
     net, data = problem(key)

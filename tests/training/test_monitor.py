@@ -12,9 +12,7 @@ import meanfield as mf
 from meanfield.training import LawMonitor, attention_laws, law_terms, layer_laws
 
 
-pytestmark = pytest.mark.skipif(
-    not jax.config.read("jax_enable_x64"), reason="identities up to the rounding of float64"
-)
+pytestmark = pytest.mark.float64  # identities up to rounding
 
 
 def problem(key):

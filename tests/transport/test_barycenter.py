@@ -96,6 +96,7 @@ def test_the_start_meets_no_absent_atom_and_carries_the_mass(key, rng):
     assert sol.value == 0
 
 
+@pytest.mark.float64
 def test_derivatives_match_finite_differences(key, rng):
     stacked = mf.stack([random_measure(rng, 6, 2) for _ in range(3)])
     start, weights = jnp.asarray(rng.normal(size=(5, 2))), jnp.array([0.5, 0.2, 0.3])

@@ -128,6 +128,7 @@ def test_is_a_distance(rng, p, problem):
     assert mf.conditional_wasserstein(mu, nu, p) <= around * (1 + 1e-12)
 
 
+@pytest.mark.float64
 @pytest.mark.slow
 @pytest.mark.parametrize("p, problem", [(3, sequences), (2, fibred), (jnp.inf, fibred)])
 def test_gradient_matches_finite_differences(rng, p, problem):

@@ -87,6 +87,7 @@ def test_what_stands_at_an_absent_atom_does_not_matter(rng):
     assert all(jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(slopes))
 
 
+@pytest.mark.float64
 @pytest.mark.slow
 def test_derivatives_of_the_distance_match_finite_differences_twice(rng):
     one, other, direction = random_covariance(rng), random_covariance(rng), symmetric(rng)

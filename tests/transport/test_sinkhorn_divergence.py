@@ -40,6 +40,7 @@ def test_a_translation_by_v_is_at_the_square_of_its_length(rng):
     assert_close(sinkhorn_divergence(mu, moved, solver=SOLVER), 25.0, rtol=1e-8)
 
 
+@pytest.mark.float64
 def test_its_gradient_matches_finite_differences(rng):
     mu, nu = random_pair(rng, 12, 9)
     direction = rng.normal(size=(12, 3))

@@ -57,6 +57,7 @@ def only(direction, k):
     return tuple(move if i == k else 0 * move for i, move in enumerate(direction))
 
 
+@pytest.mark.float64
 def test_the_gradient_matches_finite_differences_in_each_argument(point, direction):
     gradient = slopes(*point)
     for k, move in enumerate(direction):
@@ -64,6 +65,7 @@ def test_the_gradient_matches_finite_differences_in_each_argument(point, directi
         assert_close(jnp.vdot(gradient[k], move), expected, rtol=1e-7, atol=1e-9)
 
 
+@pytest.mark.float64
 def test_second_derivatives_match_finite_differences_in_each_argument(point, direction):
     turned = jax.jit(lambda *move: jax.jvp(slopes, point, move)[1])
     for k in range(5):

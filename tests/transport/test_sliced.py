@@ -74,6 +74,7 @@ def test_padding_permuting_and_splitting_change_nothing(key, rng):
     assert_close(sol.lower, expected.lower)
 
 
+@pytest.mark.float64
 def test_gradients_match_finite_differences_and_are_finite_at_absent_atoms(key, rng):
     mu, nu = random_pair(rng, absent=2)
     broken = mf.Measure(mu.points.at[-1].set(jnp.nan), mu.weights)

@@ -24,6 +24,7 @@ def central_difference(f):
     return (f(STEP) - f(-STEP)) / (2 * STEP)
 
 
+@pytest.mark.float64
 @cases
 def test_gradients_match_finite_differences(rng, p, d):
     pair = random_pair(rng, d=d, absent=2)
@@ -110,6 +111,7 @@ def test_gradients_work_under_jit_and_vmap(rng, d):
         assert_close(batched.weights[i], one.weights)
 
 
+@pytest.mark.float64
 @pytest.mark.slow
 @pytest.mark.parametrize("p, d", [(2, 3), (3, 1)])
 def test_second_derivatives_in_the_points_match_finite_differences(rng, p, d):

@@ -264,6 +264,7 @@ def value_and_slopes(mu, nu, epsilon, method):
     return jax.value_and_grad(value, argnums=(0, 1, 2))(mu, nu, epsilon)
 
 
+@pytest.mark.float64
 @every
 def test_gradients_match_finite_differences_at_absent_atoms_too(rng, name):
     mu, nu = pair(rng, absent=2)

@@ -75,6 +75,7 @@ def test_a_relative_epsilon_is_that_of_the_pair(rng):
     )
 
 
+@pytest.mark.float64
 def test_gradients_match_finite_differences(rng):
     mu, nu = pair(rng)
     points, weights = jnp.asarray(rng.normal(size=(8, 2))), jnp.asarray(rng.normal(size=8)) / 9

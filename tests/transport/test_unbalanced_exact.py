@@ -110,6 +110,7 @@ def test_padding_permuting_and_splitting_change_nothing(rng):
     assert all(jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(slopes))
 
 
+@pytest.mark.float64
 @pytest.mark.parametrize("rho", [1.0, 30.0])
 def test_gradients_match_finite_differences_at_absent_atoms_too(rng, rho):
     mu, nu = pair(rng, absent=2)

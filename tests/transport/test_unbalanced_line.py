@@ -114,6 +114,7 @@ def test_padding_permuting_and_splitting_change_nothing(rng):
     assert_close(same.value, expected.value, rtol=1e-9)
 
 
+@pytest.mark.float64
 def test_gradients_match_finite_differences(rng):
     mu, nu = pair(rng)
     points, weights = jnp.asarray(rng.normal(size=(8, 1))), jnp.asarray(rng.normal(size=8)) / 9

@@ -1,7 +1,10 @@
 """Random measures for the transport tests: generic weights, some atoms absent."""
 
+import functools
+
 import numpy as np
 import ot
+import precision
 import pytest
 
 import meanfield as mf
@@ -33,5 +36,4 @@ def pot_distance(mu, nu, p):
     return ot.emd2(np.asarray(mu.weights), np.asarray(nu.weights), costs) ** (1 / p)
 
 
-def assert_close(got, expected, rtol=1e-10, atol=1e-12):
-    np.testing.assert_allclose(np.asarray(got), np.asarray(expected), rtol=rtol, atol=atol)
+assert_close = functools.partial(precision.assert_close, atol=1e-12)
