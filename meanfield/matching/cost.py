@@ -3,6 +3,7 @@
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -103,9 +104,10 @@ class SharedCost(eqx.Module):
 
 
 def no_data(n: int, m: int, dtype: Any) -> Data:
-    return Data(
-        jnp.zeros((n, 0), dtype), jnp.zeros((m, 0), dtype), jnp.zeros(n, dtype), jnp.zeros(m, dtype)
+    rows, cols, alpha, beta = (
+        jax.device_put(np.zeros(shape, dtype)) for shape in ((n, 0), (m, 0), n, m)
     )
+    return Data(rows, cols, alpha, beta)
 
 
 def checked_alpha(alpha: Any) -> float:

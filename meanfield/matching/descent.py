@@ -8,11 +8,11 @@ memory, and those that have settled, or met another start, cost nothing more.
 
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from .task import Task
+from .task import Task, chosen
 from .turns import Way, turns
 
 
@@ -70,7 +70,7 @@ class Descent(NamedTuple):
 
     def at(self, rows: Any) -> "Descent":
         """Some of the starts, as a batch of their own."""
-        leaves: list[Any] = [leaf[np.asarray(rows)] for leaf in self]
+        leaves: list[Any] = [chosen(leaf, rows) for leaf in self]
         return Descent(*leaves)._replace(met=np.arange(len(leaves[-1])))
 
 
@@ -80,8 +80,8 @@ def begun(task: Task, transforms: Float[np.ndarray, "s q p"], g: Any = None) -> 
     near = g is not None
     return Descent(
         transforms=np.asarray(transforms, np.float64),
-        f=jnp.zeros((s, len(task.a)), task.a.dtype),
-        g=g if near else jnp.zeros((s, len(task.b)), task.b.dtype),
+        f=jax.device_put(np.zeros((s, len(task.a)), task.a.dtype)),
+        g=g if near else jax.device_put(np.zeros((s, len(task.b)), task.b.dtype)),
         cross=np.zeros_like(transforms),
         second=np.zeros((s, p, p)),
         error=np.full(s, 0.0 if near else 1.0),
@@ -159,12 +159,11 @@ def _swept(task: Task, at: Descent, going, temperature: float, steps: int, way: 
     if not at.error[going].max(initial=0.0) <= _FAR:
         way = way.for_far_potentials
     found = turns(task, at.transforms, at.f, at.g, going, temperature, steps, way)
-    mass = task.free_mass
-    news = (mass * found.cross, mass * found.second, found.error, found.dual)
-    olds = (at.cross, at.second, at.error, at.dual)
+    news = (found.cross, found.second, found.error, found.dual)
+    olds, scales = (at.cross, at.second, at.error, at.dual), (*2 * [task.free_mass], 1.0, 1.0)
     cross, second, error, dual = (
-        np.where(going.reshape(-1, *[1] * (old.ndim - 1)), np.asarray(new, np.float64), old)
-        for new, old in zip(news, olds, strict=True)
+        np.where(going.reshape(-1, *[1] * (old.ndim - 1)), scale * np.asarray(new, np.float64), old)
+        for new, old, scale in zip(news, olds, scales, strict=True)
     )
     return at._replace(f=found.f, g=found.g, cross=cross, second=second, error=error, dual=dual)
 
@@ -184,7 +183,7 @@ def _with_partners(at: Descent) -> Descent:
     end = at.met
     while (end[end] != end).any():
         end = end[end]
-    leaves: list[Any] = [leaf[end] for leaf in at]
+    leaves: list[Any] = [chosen(leaf, end) for leaf in at]
     return Descent(*leaves)._replace(steps=at.steps, met=end)
 
 

@@ -57,13 +57,14 @@ def contenders(
     best = int(np.argmin(objective))
     (n, m), (all_n, all_m) = ((len(t.a), len(t.b)) for t in (task, whole))
     variance = np.zeros(len(objective))
-    for side, potentials, weights, share in (
-        (task.sides[0], at.f, task.shares[0], 1 / n - 1 / all_n),
-        (task.sides[1], at.g, task.shares[1], 1 / m - 1 / all_m),
+    for rho, potentials, weights, share in (
+        (task.rho[0], at.f, task.a, 1 / n - 1 / all_n),
+        (task.rho[1], at.g, task.b, 1 / m - 1 / all_m),
     ):
-        influence = -np.array([side.conjugate(-potential) for potential in potentials])
-        a = np.asarray(weights, np.float64)
-        apart = influence.astype(np.float64) - influence[best]
+        a, influence = np.asarray(weights, np.float64), np.asarray(potentials, np.float64)
+        if np.isfinite(rho):
+            influence = -rho * np.expm1(-influence / rho)
+        apart = influence - influence[best]
         mean = apart @ a / a.sum()
         variance += share * ((apart - mean[:, None]) ** 2 @ a) / a.sum()
     error = task.free_mass * np.sqrt(variance)

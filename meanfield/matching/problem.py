@@ -4,6 +4,7 @@ import abc
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -147,10 +148,10 @@ def assembled(
     weights = [c.shares * mass for c, mass in zip(clouds, masses, strict=True)]
     known_part, a, b = pinned(known, *clouds, *weights)
     return Task(
-        x=jnp.asarray(clouds[0].points, dtype),
-        y=jnp.asarray(clouds[1].points, dtype),
-        a=jnp.asarray(a, dtype),
-        b=jnp.asarray(b, dtype),
+        x=jax.device_put(clouds[0].points.astype(dtype)),
+        y=jax.device_put(clouds[1].points.astype(dtype)),
+        a=jax.device_put(a.astype(dtype)),
+        b=jax.device_put(b.astype(dtype)),
         data=no_data(*size, dtype) if shared is None else shared.data(*size, dtype, 1 - alpha),
         rho=rho,
         regularizer=regularizer,
