@@ -1,16 +1,17 @@
 """The attack: a measure found near another one, whose images lie far apart."""
 
 import abc
-import math
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ..attention import AbstractInContextMap, AnyMeasure
-from ..measure import RESULTS, AbstractDomain
+from ..measure import RESULTS
 from .room import norms
 
 
@@ -35,7 +36,7 @@ class Attack(eqx.Module):
         that does not split), for W_2; a small budget leads to it.
       history: the best objective after each step, of the best start.
       result: how the search ended; `search_stalled` if no start made progress and the ratio is
-        below `local`.
+        below `local`, or if a loss ended no higher than where nothing moves.
       stats: `steps` and `coupling_ratio`, the ratio of the costs of the couplings that keep each
         copy with its atom; for curves `fractions`, `atom`, `targets` and `stalled`, one a fraction.
     """
@@ -90,13 +91,19 @@ def attack(
       an `Attack`, or a `TokenAttack`.
 
     Raises:
-      TypeError, ValueError: what does not fit together, before any search.
+      TypeError, ValueError: what does not fit together, before any search. An attack runs on the
+        host and cannot be traced.
       RuntimeError: the search stalled (with `throw`).
     """
     if not isinstance(method, AbstractAttackMethod):
         raise TypeError(
             "`method` must be an attack method such as mf.TokenShift(budget=0.1); got "
             f"{method!r:.80}."
+        )
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((f, mu, method))):
+        raise TypeError(
+            "`attack` searches and solves transport on the host and cannot be traced. Call it "
+            "outside `jax.jit`, `jax.vmap` and `jax.grad`, for one measure at a time."
         )
     found = method.search(f, mu, key)
     if throw:
@@ -107,35 +114,6 @@ def attack(
 def farthest(x: Float[Array | np.ndarray, "*n d"], masses: Float[Array, "*n"]) -> Float[Array, ""]:
     """The largest norm of a row that has mass."""
     return jnp.max(jnp.where(masses > 0, norms(x), 0.0))
-
-
-def check_inside(mu: AnyMeasure, domain: AbstractDomain | None) -> None:
-    """Raises ValueError unless every atom that has mass lies in the domain."""
-    if domain is None:
-        return
-    if not isinstance(domain, AbstractDomain):
-        raise TypeError(
-            f"`domain` must be a Ball, a Sphere or a LayerNormRange; got {type(domain).__name__}."
-        )
-    outside = np.asarray(~domain.contains(mu.points, 1e-4) & (mu.masses > 0))
-    if np.any(outside):
-        point = np.asarray(mu.points)[outside][0]
-        raise ValueError(
-            f"`domain` must contain the measure; {outside.sum()} of its atoms lie outside "
-            f"{type(domain).__name__}(radius={float(domain.radius):.4g}), one with norm "
-            f"{np.linalg.norm(point):.4g}. Take a larger domain."
-        )
-
-
-def check_exponent(p: float | int) -> float:
-    """The exponent as a float.
-
-    Raises:
-      ValueError: p is not 1, 2 or infinity.
-    """
-    if p not in (1, 2, math.inf):
-        raise ValueError(f"`p` must be 1, 2 or jnp.inf; got {p}.")
-    return float(p)
 
 
 def check_map(f: Any) -> None:

@@ -14,6 +14,12 @@ from .comparison import Comparison
 class AbstractObjective(eqx.Module):
     """A number to be made large, of the images before and after."""
 
+    @property
+    @abc.abstractmethod
+    def vanishes_at_rest(self) -> bool:
+        """Whether it is zero where nothing moves, and grows like the moves. A search without a
+        budget then climbs it over the distance moved; otherwise the number itself."""
+
     @abc.abstractmethod
     def __call__(self, images: Comparison) -> Float[Array, ""]:
         """The number; it must be differentiable in the image after."""
@@ -26,6 +32,10 @@ class OutputDisplacement(AbstractObjective):
     atom, then an optimal one; the result is measured by exact transport.
     """
 
+    @property
+    def vanishes_at_rest(self) -> bool:
+        return True
+
     def __call__(self, images: Comparison) -> Float[Array, ""]:
         return images.distance
 
@@ -36,9 +46,22 @@ class TaskLoss(AbstractObjective):
     Args:
       loss: from a measure, the image F(nu), to a number, traced by JAX. Close over labels and over
         the rest of a model.
+
+    Raises:
+      TypeError: a loss that cannot be called.
     """
 
     loss: Callable[[Any], Any]
+
+    def __check_init__(self):
+        if not callable(self.loss):
+            raise TypeError(
+                f"`loss` must be a function of a measure; got {type(self.loss).__name__}."
+            )
+
+    @property
+    def vanishes_at_rest(self) -> bool:
+        return False
 
     def __call__(self, images: Comparison) -> Float[Array, ""]:
         value = jnp.asarray(self.loss(images.after))
@@ -53,9 +76,45 @@ class TargetDirection(AbstractObjective):
 
     Args:
       direction: u, shape (e,).
+
+    Raises:
+      ValueError: a direction that is not a vector, or (in the search) of another dimension.
     """
 
     direction: Float[Array, " e"]
 
+    def __init__(self, direction: Any):
+        given = jnp.asarray(direction)
+        real = jnp.issubdtype(given.dtype, jnp.floating)
+        self.direction = given if real else given.astype(jnp.result_type(float))
+        if self.direction.ndim != 1:
+            raise ValueError(
+                f"`direction` must be a vector; got an array of shape {self.direction.shape}."
+            )
+
+    @property
+    def vanishes_at_rest(self) -> bool:
+        return True
+
     def __call__(self, images: Comparison) -> Float[Array, ""]:
-        return jnp.sum(images.masses * (images.moves @ self.direction))
+        moves = images.moves
+        if moves.shape[-1] != self.direction.shape[0]:
+            raise ValueError(
+                f"`direction` must have the dimension of the outputs, {moves.shape[-1]}; got "
+                f"{self.direction.shape[0]}."
+            )
+        return jnp.sum(images.masses * (moves @ self.direction.astype(moves.dtype)))
+
+
+def check_objective(objective: Any) -> AbstractObjective:
+    """The objective itself.
+
+    Raises:
+      TypeError: it is none.
+    """
+    if not isinstance(objective, AbstractObjective):
+        raise TypeError(
+            "`objective` must be mf.OutputDisplacement(), mf.TaskLoss(loss) or "
+            f"mf.TargetDirection(u); got {objective!r:.80}."
+        )
+    return objective

@@ -12,20 +12,16 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ..attention import AbstractInContextMap, AnyMeasure
 from ..measure import AbstractDomain, Measure
-from .attack import (
-    AbstractAttackMethod,
-    Attack,
-    check_exponent,
-    check_inside,
-    check_map,
-)
+from ..measure.inside import check_inside
+from .attack import AbstractAttackMethod, Attack, check_map
 from .canonical import Canonical, canonical
 from .comparison import Comparison
 from .distances import distances
-from .objective import AbstractObjective, OutputDisplacement
+from .ending import ending, stalled
+from .objective import AbstractObjective, OutputDisplacement, check_objective
 from .peeled import PeeledImage, peeled, peeled_image
 from .room import norms
-from .splitting import _count, _ending, _positive
+from .settings import checked_count, checked_exponent, checked_positive
 from .starts import local_start, pulls
 
 
@@ -46,7 +42,8 @@ class MassPeeling(AbstractAttackMethod):
       p: 1, 2 or jnp.inf.
       atom: the flat index of the token, in `mu.atoms`; the worst of the local tangent by default.
       max_displacement: the longest move |z - x_i|; no limit by default.
-      objective: what is made large, over the distance moved: `OutputDisplacement()` by default.
+      objective: `OutputDisplacement()` by default. It and `TargetDirection` are made large over the
+        distance moved, as in the formula; a `TaskLoss`, which rest does not make zero, by itself.
       starts: random starts, besides those made from the tangent, the atoms and the scores.
       steps: for the largest fraction; the others, which start near, take half as many.
 
@@ -83,12 +80,12 @@ class MassPeeling(AbstractAttackMethod):
                 "`domain` must be given, such as mf.Ball(mu.radius): mass that may go anywhere "
                 f"moves the output without limit; got {domain!r}."
             )
-        self.domain, self.p, self.atom = domain, check_exponent(p), atom
+        self.domain, self.p, self.atom = domain, checked_exponent(p), atom
         self.max_displacement = None
         if max_displacement is not None:
-            self.max_displacement = _positive("max_displacement", max_displacement)
-        self.objective = objective
-        self.starts, self.steps = _count("starts", starts), _count("steps", steps)
+            self.max_displacement = checked_positive("max_displacement", max_displacement)
+        self.objective = check_objective(objective)
+        self.starts, self.steps = checked_count("starts", starts), checked_count("steps", steps)
 
     def search(self, f: AbstractInContextMap, mu: AnyMeasure, key: PRNGKeyArray) -> Attack:
         check_map(f)
@@ -102,7 +99,7 @@ class MassPeeling(AbstractAttackMethod):
         for fraction in sorted(set(self.fractions), reverse=True):
             steps = self.steps if not curve else max(self.steps // 2, 1)
             climb = task.climbed(targets, fraction, steps)
-            curve.append(_Point(task, fraction, climb))
+            curve.append(_Point(task, fraction, climb, float(local.value)))
             targets = climb.targets
         by_fraction = {point.fraction: point for point in curve}
         return _curve([by_fraction[each] for each in self.fractions], plain, local.value)
@@ -142,24 +139,31 @@ class _Room(eqx.Module):
 
 
 class _Climb(eqx.Module):
-    """The best target of each start, the objective per distance there, its history."""
+    """The best target of each start and its history; the best of all, the objective there, and what
+    the coupling that keeps each part with its atom costs."""
 
     targets: Float[Array, "starts d"]
-    value: Float[Array, " starts"]
     history: Float[Array, "starts steps"]
+    best: Int[Array, ""]
+    objective: Float[Array, ""]
+    coupling: Float[Array, ""]
 
 
 @eqx.filter_jit
 def _climb(image: PeeledImage, room, objective, targets, log_fraction, rates, p) -> _Climb:
-    """Normalised gradient ascent with momentum on log objective - log cost, from each target."""
+    """Normalised gradient ascent with momentum from each target, over the distance moved if the
+    objective vanishes at rest."""
     mass = jnp.exp(log_fraction) * image.mass
     unit = mass ** (0.0 if math.isinf(p) else 1 / p)
 
+    def compared(z):
+        return Comparison(image.before, *image.after(z, log_fraction), p)
+
     def value(z):
+        found = objective(compared(z))
         apart = norms(z - room.origin)
-        after, matching = image.after(z, log_fraction)
-        found = objective(Comparison(image.before, after, matching, p))
-        return found / jnp.where(apart > 0, unit * apart, jnp.inf)
+        apart = jnp.where(apart > 0, unit * apart, jnp.inf)
+        return found / apart if objective.vanishes_at_rest else found
 
     def ascend(start):
         def step(state, rate):
@@ -178,27 +182,34 @@ def _climb(image: PeeledImage, room, objective, targets, log_fraction, rates, p)
         (_, _, z, best), history = jax.lax.scan(step, state, rates)
         return z, best, history
 
-    return _Climb(*jax.vmap(ascend)(targets))
+    targets, values, history = jax.vmap(ascend)(targets)
+    best = jnp.argmax(values)
+    images = compared(targets[best])
+    return _Climb(targets, history, best, objective(images), images.distance)
 
 
 class _Point:
     """One fraction: the best target, the measure, the exact distances."""
 
-    def __init__(self, task: _Peel, fraction: float, climb: _Climb):
-        method = task.method
-        best = int(np.argmax(np.asarray(climb.value)))
+    def __init__(self, task: _Peel, fraction: float, climb: _Climb, local: float):
+        method, best = task.method, int(climb.best)
         self.fraction, self.target = fraction, climb.targets[best]
-        self.history, self.best = climb.history[best], best
+        self.history, self.index = climb.history[best], int(task.index)
         self.measure = peeled(task.mu, task.index, jnp.asarray(fraction), self.target)
         found = distances(task.f, task.mu, self.measure, method.p)
         self.distance_in, self.distance_out = found.before, found.after
-        self.displacement = norms(self.target - task.mu.atoms.points[task.index])
-        self.coupling_ratio, self.index = float(climb.value[best]), int(task.index)
-        power = 1 / method.p
-        moved = (fraction * float(task.image.mass)) ** power * float(self.displacement)
-        self.objective = self.coupling_ratio * moved
-        history = np.asarray(climb.history)
-        self.progress = bool(np.any(history[:, -1] > history[:, 0] * (1 + 1e-3)))
+        self.displacement = float(norms(self.target - task.mu.atoms.points[task.index]))
+        self.objective = float(climb.objective)
+        moved = (fraction * float(task.image.mass)) ** (1 / method.p) * self.displacement
+        self.coupling_ratio = float(climb.coupling) / moved if moved > 0 else math.nan
+        self.stalled = stalled(
+            method.objective,
+            task.image.before,
+            self.objective,
+            np.asarray(climb.history),
+            ratio=self.ratio,
+            local=local,
+        )
 
     @property
     def ratio(self) -> float:
@@ -214,10 +225,7 @@ def _curve(points: list[_Point], plain: Canonical, local: Array) -> Attack:
         return jnp.asarray(values[0] if len(values) == 1 else values, dtype)
 
     ratios = [point.ratio for point in points]
-    stalled = [
-        not point.progress and ratio < 0.99 * float(local)
-        for point, ratio in zip(points, ratios, strict=True)
-    ]
+    stops = tuple(point.stalled for point in points)
     longest = max(len(point.history) for point in points)
     histories = [
         np.pad(point.history, (0, longest - len(point.history)), "edge") for point in points
@@ -229,18 +237,18 @@ def _curve(points: list[_Point], plain: Canonical, local: Array) -> Attack:
         distance_out=column([point.distance_out for point in points]),
         measure=last.measure,
         origin=_origin(plain, last),
-        displacement=column([float(point.displacement) for point in points]),
+        displacement=column([point.displacement for point in points]),
         radius=column([float(point.measure.radius) for point in points]),
         objective=column([point.objective for point in points]),
         local=local,
         history=column(histories),
-        result=_ending(worst, any(stalled)),
+        result=ending(worst, any(stops)),
         stats={
             "fractions": tuple(point.fraction for point in points),
             "atom": int(plain.origin.reshape(-1)[last.index]),
             "targets": jnp.stack([point.target for point in points]),
             "coupling_ratio": column([point.coupling_ratio for point in points]),
-            "stalled": tuple(stalled),
+            "stalled": stops,
         },
     )
 

@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from ..models import Transformer
-from .attack import AbstractAttackMethod, check_exponent
-from .splitting import _count
+from .attack import AbstractAttackMethod
+from .settings import checked_count, checked_exponent
 from .texts import Ids, Reader, TokenAttack, busiest, checked_ids, token_attack
 
 
@@ -48,8 +48,8 @@ class TokenRepetition(AbstractAttackMethod):
         if not listed or min(listed) < 2:
             raise ValueError(f"`counts` must be whole numbers of at least 2; got {counts}.")
         self.counts = tuple(int(count) for count in listed)
-        self.index, self.layer, self.p = index, layer, check_exponent(p)
-        self.candidates = _count("candidates", candidates)
+        self.index, self.layer, self.p = index, layer, checked_exponent(p)
+        self.candidates = checked_count("candidates", candidates)
 
     def search(self, f: Transformer, mu: Ids, key: PRNGKeyArray) -> TokenAttack:
         reader = Reader(f, self.layer, self.p)

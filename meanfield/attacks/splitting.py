@@ -1,32 +1,28 @@
 """Attacks within a budget: atoms are split into copies, and the copies move."""
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, PRNGKeyArray
 
 from ..attention import AbstractInContextMap, AnyMeasure
-from ..measure import RESULTS, AbstractDomain, Measure
+from ..measure import AbstractDomain, Measure
+from ..measure.inside import check_inside
 from .ascent import Problem, ascend, decaying_rates
-from .attack import (
-    AbstractAttackMethod,
-    Attack,
-    check_exponent,
-    check_inside,
-    check_map,
-    farthest,
-)
+from .attack import AbstractAttackMethod, Attack, check_map, farthest
 from .canonical import Canonical, canonical
 from .comparison import Comparison, Matching, own_atoms
 from .copies import Copies, in_layout
 from .distances import Distances, distances
-from .objective import AbstractObjective, OutputDisplacement
+from .ending import ending, stalled
+from .objective import AbstractObjective, OutputDisplacement, check_objective
 from .room import Room
+from .settings import checked_count, checked_exponent, checked_positive
 from .starts import (
     Start,
     local_start,
@@ -87,16 +83,16 @@ class MassSplitting(AbstractAttackMethod):
         starts: int = 8,
         steps: int = 80,
     ):
-        self.budget = _positive("budget", budget)
-        self.p = check_exponent(p)
-        self.copies = _count("copies", copies)
+        self.budget = checked_positive("budget", budget)
+        self.p = checked_exponent(p)
+        self.copies = checked_count("copies", copies)
         self.free_mass = bool(free_mass) and self.copies > 1
         self.domain = domain
         self.max_displacement = None
         if max_displacement is not None:
-            self.max_displacement = _positive("max_displacement", max_displacement)
-        self.objective = objective
-        self.starts, self.steps = _count("starts", starts), _count("steps", steps)
+            self.max_displacement = checked_positive("max_displacement", max_displacement)
+        self.objective = check_objective(objective)
+        self.starts, self.steps = checked_count("starts", starts), checked_count("steps", steps)
         held = domain is not None or max_displacement is not None or self.p == math.inf
         if self.free_mass and not held:
             raise ValueError(
@@ -136,7 +132,8 @@ def search_within(
     problem = Problem(
         f, plain.measure, _image(f, plain.measure), room, method.objective, method.free_mass
     )
-    return _attack(problem, plain, _candidates(problem, starts, method.steps), local.value)
+    candidates, histories = _candidates(problem, starts, method.steps)
+    return _attack(problem, plain, candidates, histories, local.value)
 
 
 def _starts(method: MassSplitting, local: Start, f, mu: AnyMeasure, key) -> list[Copies]:
@@ -158,19 +155,22 @@ class _Candidate(NamedTuple):
     history: np.ndarray
 
 
-def _candidates(problem: Problem, starts: list[Copies], steps: int) -> list[_Candidate]:
+def _candidates(
+    problem: Problem, starts: list[Copies], steps: int
+) -> tuple[list[_Candidate], list[np.ndarray]]:
     """Ascents from all starts with each copy matched to its own atom; then from the best few, as
-    exact distances rank them, with optimal matchings of the images."""
+    exact distances rank them, with optimal matchings of the images. And the history of each."""
     own = own_atoms(problem.mu, starts[0].logits.shape[-1])
     first = []
     for at in range(0, len(starts), _TOGETHER):
         first += _climbs(problem, starts[at : at + _TOGETHER], [own], steps, 0.3)
-    first = sorted(first, key=lambda each: -each[0])[:_TOGETHER]
-    measured = [_measured(problem, *each) for each in first]
+    first.sort(key=lambda each: -each[0])
+    measured = [_measured(problem, *each) for each in first[:_TOGETHER]]
     measured.sort(key=lambda each: -each.objective)
     matchings = [each.found.matching() for each in measured]
     again = _climbs(problem, [each.copies for each in measured], matchings, steps, 0.1)
-    return measured + [_measured(problem, *each) for each in again]
+    found = measured + [_measured(problem, *each) for each in again]
+    return found, [history for *_, history in first + again]
 
 
 def _climbs(problem, starts: list[Copies], matchings: list[Matching], steps: int, rate: float):
@@ -200,8 +200,16 @@ def _measured(problem: Problem, value: float, copies: Copies, history) -> _Candi
     found = distances(problem.f, problem.mu, placed.applied(problem.mu), problem.room.p)
     if isinstance(problem.objective, OutputDisplacement):
         return _Candidate(placed, found, found.after, history)
-    image = Comparison(found.image_before, found.image_after, found.matching(), problem.room.p)
-    return _Candidate(placed, found, float(problem.objective(image)), history)
+    # in the precision of the search: a loss may close over arrays of it
+    dtype, matched = problem.mu.points.dtype, found.matching()
+    before, after = (_narrowed(each, dtype) for each in (found.image_before, found.image_after))
+    matched = Matching(matched.rows, matched.cols, matched.shares.astype(dtype))
+    images = Comparison(before, after, matched, problem.room.p)
+    return _Candidate(placed, found, float(problem.objective(images)), history)
+
+
+def _narrowed(mu: AnyMeasure, dtype) -> AnyMeasure:
+    return jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf).astype(dtype)), mu)
 
 
 @eqx.filter_jit
@@ -216,13 +224,20 @@ def _placed(problem: Problem, copies: Copies) -> Copies:
     return problem.room.feasible(problem.mu, fitted)
 
 
-def _attack(problem: Problem, plain: Canonical, candidates: list[_Candidate], local) -> Attack:
+def _attack(
+    problem: Problem,
+    plain: Canonical,
+    candidates: list[_Candidate],
+    histories: list[np.ndarray],
+    local: Array,
+) -> Attack:
     """The best candidate by its objective."""
     best = max(candidates, key=lambda each: each.objective)
     mu, copies, dtype = problem.mu, best.copies, problem.mu.points.dtype
     before, after = best.found.before, best.found.after
     ratio = after / before if before > 0 else math.nan
-    progress = bool(best.history[-1] > best.history[0] * (1 + 1e-3))
+    constants = {"ratio": ratio, "local": float(local)}
+    stop = stalled(problem.objective, problem.before, best.objective, histories, **constants)
     own = own_atoms(mu, copies.logits.shape[-1])
     images = best.found.image_before, best.found.image_after
     with jax.enable_x64(True):  # the images are in float64
@@ -240,19 +255,13 @@ def _attack(problem: Problem, plain: Canonical, candidates: list[_Candidate], lo
         objective=jnp.asarray(best.objective, dtype),
         local=local,
         history=jnp.asarray(best.history),
-        result=_ending(ratio, not progress and ratio < 0.99 * float(local)),
+        result=ending(ratio, stop),
         stats={
             "candidates": len(candidates),
             "steps": len(best.history),
             "coupling_ratio": coupling / max(float(problem.room.size(mu, copies)), 1e-300),
         },
     )
-
-
-def _ending(ratio: float, stalled: bool) -> RESULTS:
-    if not math.isfinite(ratio):
-        return RESULTS.not_finite
-    return RESULTS.search_stalled if stalled else RESULTS.successful
 
 
 def _in_order(nu: AnyMeasure, plain: Canonical, copies: int):
@@ -275,16 +284,3 @@ def _check_budget(method: MassSplitting, mu: AnyMeasure) -> None:
             f"`budget` must be at most {widest:.4g}, the largest distance of two measures on the "
             f"domain; got {method.budget:.4g}."
         )
-
-
-def _positive(name: str, value: Any) -> float:
-    number = float(value)
-    if not 0 < number < math.inf:
-        raise ValueError(f"`{name}` must be a positive number; got {value}.")
-    return number
-
-
-def _count(name: str, value: Any) -> int:
-    if isinstance(value, bool) or int(value) != value or value < 1:
-        raise ValueError(f"`{name}` must be a whole number of at least 1; got {value}.")
-    return int(value)

@@ -5,8 +5,8 @@ import numpy as np
 from jaxtyping import Float, PRNGKeyArray
 
 from ..models import Transformer
-from .attack import AbstractAttackMethod, check_exponent
-from .splitting import _count
+from .attack import AbstractAttackMethod
+from .settings import checked_count, checked_exponent
 from .texts import Ids, Reader, TokenAttack, as_float32, busiest, checked_ids, token_attack
 
 
@@ -46,9 +46,9 @@ class TokenSubstitution(AbstractAttackMethod):
         candidates: int = 16,
         positions: int = 4,
     ):
-        self.count, self.layer, self.p = _count("count", count), layer, check_exponent(p)
-        self.candidates = _count("candidates", candidates)
-        self.positions = _count("positions", positions)
+        self.count, self.layer, self.p = checked_count("count", count), layer, checked_exponent(p)
+        self.candidates = checked_count("candidates", candidates)
+        self.positions = checked_count("positions", positions)
 
     def search(self, f: Transformer, mu: Ids, key: PRNGKeyArray) -> TokenAttack:
         reader = Reader(f, self.layer, self.p)

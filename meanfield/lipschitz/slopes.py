@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from ..attention import AbstractInContextMap, AnyMeasure
 from ..measure import AbstractDomain
+from ..measure.inside import check_inside
 from .chords import steepest_chord
 from .fields import Best, alone_like, entry_of, lengths, unit
 from .jacobian import jacobian
@@ -85,14 +86,15 @@ def slopes(
     Args:
       f, mu: the map and the measure.
       p: 1, 2 or jnp.inf.
-      domain: where far mass may go; None for no chords.
+      domain: where far mass may go; it must contain mu. None for no chords.
       key: for the random directions of the search.
       starts: how many random directions are tried for each atom.
       steps: of each search. For p = 1, inf about `starts` * `steps` products with J for each atom.
 
     Raises:
-      ValueError: another p.
+      ValueError: another p; a domain that does not contain mu.
     """
+    check_inside(mu, domain)
     if p not in (1, 2, math.inf):
         raise ValueError(f"`p` must be 1, 2 or jnp.inf; got {p}.")
     p = float(p)

@@ -113,6 +113,34 @@ def test_a_loss_and_a_direction_are_objectives(problem):
     assert raised.objective - before == pytest.approx(gain, rel=5e-3)
 
 
+def test_a_loss_that_rose_was_no_stalled_search(problem):
+    f, mu = problem
+    loss = mf.TaskLoss(lambda image: jax.nn.softplus(image.mean @ jnp.array([1.0, -1.0, 0.5])))
+    found = attack(f, mu, mf.TokenShift(0.1, objective=loss, **FEW), key=KEY)
+    assert found.ratio < 0.99 * found.local
+    assert found.objective == pytest.approx(float(loss.loss(f(found.measure))), rel=1e-9)
+    assert found.objective > 1.1 * loss.loss(f(mu))
+    assert found.result == mf.RESULTS.successful
+
+
+def test_a_loss_that_cannot_rise_says_so(problem):
+    flat = mf.TaskLoss(lambda image: jnp.asarray(1.0, image.points.dtype))
+    found = attack(*problem, mf.TokenShift(0.1, objective=flat, **FEW), key=KEY)
+    assert found.result == mf.RESULTS.search_stalled
+
+
+def test_a_loss_sees_images_in_the_precision_of_the_measure(problem):
+    f, mu = jax.tree.map(lambda x: x.astype(jnp.float32), problem)
+    seen = set()
+
+    def loss(image):
+        seen.add(image.points.dtype)
+        return image.mean[0]
+
+    attack(f, mu, mf.TokenShift(0.1, objective=mf.TaskLoss(loss), **FEW), key=KEY)
+    assert seen == {jnp.dtype(jnp.float32)}
+
+
 def test_padding_with_nan_changes_nothing(problem, split):
     f, mu = problem
     points = jnp.concatenate([mu.points, jnp.full((2, 3), jnp.nan)])

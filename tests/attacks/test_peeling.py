@@ -103,6 +103,27 @@ def test_any_map_can_be_peeled():
     assert found.ratio > found.local
 
 
+def test_a_loss_is_raised_like_by_the_best_of_500_targets():
+    """Without a budget the loss itself is climbed, not the loss over the distance."""
+    f, mu = head(), tokens()
+    u = jnp.array([1.0, -1.0, 0.5])
+    loss = mf.TaskLoss(lambda image: jax.nn.softplus(image.mean @ u))
+    peel = mf.MassPeeling((0.5, 0.05), BALL, atom=1, objective=loss, starts=4)
+    found = attack(f, mu, peel, key=KEY)
+    targets = BALL.project(4.0 * jr.normal(jr.key(1), (500, 3)))
+    for fraction, reached in zip(peel.fractions, found.objective, strict=True):
+
+        def there(z, fraction=fraction):
+            weights = mu.weights.at[1].multiply(1 - fraction)
+            points = jnp.concatenate([mu.points, z[None]])
+            return loss.loss(f(mf.Measure(points, jnp.append(weights, fraction * mu.weights[1]))))
+
+        rest, best = loss.loss(f(mu)), jnp.max(jax.vmap(there)(targets))
+        assert reached - rest > 0.98 * (best - rest) > 0.1
+    assert found.result == mf.RESULTS.successful
+    np.testing.assert_allclose(found.objective[1], loss.loss(f(found.measure)), rtol=1e-9)
+
+
 def test_float32_finds_what_float64_finds(curve):
     f, mu = jax.tree.map(lambda x: x.astype(jnp.float32), (head(), tokens()))
     narrow = attack(f, mu, mf.MassPeeling(FRACTIONS, BALL), key=KEY)

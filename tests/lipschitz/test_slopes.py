@@ -145,3 +145,8 @@ def test_in_one_dimension_w_1_is_the_sum_over_a_column():
 def test_another_exponent_is_refused():
     with as_installed(), pytest.raises(ValueError, match="`p` must be 1, 2 or jnp.inf"):
         slopes(head(), tokens(), 3, key=KEY)
+
+
+def test_a_domain_without_the_measure_is_refused():
+    with pytest.raises(ValueError, match="`domain` must contain the measure"):
+        slopes(head(), tokens(), domain=mf.Ball(0.1), key=KEY)
