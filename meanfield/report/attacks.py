@@ -26,7 +26,8 @@ PEELING_NOTE = (
 RADIUS_NOTE = (
     "Left: the largest ratio found when tokens move by at most the radius (a lower bound). Right: "
     "a proved bound on the local constant at every measure within the radius, tokens split or not; "
-    "no attack from the input exceeds it. At a star tokens come within two radii of each other: "
+    "no attack from the input exceeds it. Of all blocks together only what was found is told (≥). "
+    "At a star tokens come within two radii of each other: "
     "there it bounds the cost when the parts of each token are kept apart from those of others."
 )
 _DOMAINS = {"layernorm": "range of the norm before it", "ball": "observed ball"}
@@ -97,10 +98,12 @@ def radius_table(audit: Audit) -> Table | None:
 
 
 def _sides(point: RadiusPoint) -> str:
-    """`19.1 ≤ 40.9`, or the side that was asked for alone."""
+    """`19.1 ≤ 40.9`, or the side that is known: `≥ 19.1` found, `≤ 40.9` proved."""
     below = "" if point.attack is None else shift_at([point], point.radius)
     above = "" if point.certificate is None else certificate_text(point)
     star = "*" if above and not point.separated else ""
+    if below and not above:
+        return f"≥ {below}"
     return f"{below} ≤ {above}{star}".strip()
 
 

@@ -10,6 +10,7 @@ import pytest
 from audit_specimen import HOSTILE, attacked, specimen
 
 from meanfield.report import html
+from meanfield.report.attacks import radius_table
 
 
 PAGES = {
@@ -98,6 +99,7 @@ def test_attacks_and_certificates_are_on_the_page():
         assert text in seen.text
     assert "50.5?" not in seen.text and "166?" in seen.text  # a search that stalled is marked
     assert "7.98 ≤ 58.0*" in seen.text  # tokens that come near each other
+    assert radius_table(attacked()).rows[-1][1].startswith("≥ ")  # nothing proved of all blocks
     assert page.count("<svg") == 3 and "not part of this run" not in seen.text
     assert 'polyline class="curve dashed"' in page
 
