@@ -54,8 +54,10 @@ class Match(eqx.Module):
       epsilon: the temperature, in units of the cost.
       epsilon_critical: the temperature above which the product coupling attracts.
       correlation: the size $|E y x^\top - E y E x^\top|_F$ of the covariance, as a share of
-        $\sqrt{\operatorname{tr} S_x \operatorname{tr} S_y}$; zero for the product coupling.
-      collapsed: whether the coupling is (nearly) the product of the marginals.
+        $\sqrt{\operatorname{tr} C_x \operatorname{tr} C_y}$ for the covariances of the marginals,
+        between zero and one; zero for the product coupling.
+      collapsed: whether the coupling is (nearly) the product of the marginals: correlations below
+        0.001 and, above the critical temperature of the measures about their means, below 0.05.
       marginal_error: how far the second marginal is from its weights, as a share of the mass.
       result: `RESULTS.successful`, or what went wrong and what to try next.
       mu, nu: the measures.

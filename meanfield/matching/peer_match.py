@@ -8,6 +8,7 @@ from jaxtyping import Float
 
 from ..measure import RESULTS, Measure
 from ..transport import DenseCoupling
+from .collapse import is_collapsed, word_of_collapse
 from .compared import Axes, axes_of, compared, starts
 from .dissimilarities import Compared
 from .entrywise import Ridge
@@ -21,8 +22,6 @@ from .regularizer import Ridged
 from .task import Task
 
 
-# A coupling whose cross-moment is below this share of the largest possible counts as collapsed.
-_COLLAPSED = 1e-3
 _MARGINALS = 1e-4
 
 
@@ -61,6 +60,8 @@ def peer_match(
     best = min(runs, key=lambda run: run.objective)
     transforms = np.stack([_leading(axes, run.plan, solver) for run in runs])
     correlation = _correlation(axes, best.plan)
+    collapsed = is_collapsed(correlation, epsilon, critical, bare=not task.table.any())
+    word = word_of_collapse(collapsed, epsilon, critical)
     dtype = jnp.result_type(mu.points, nu.points)
     told, n, m = _task((mu, nu), task, axes, solver), mu.size, nu.size
     whole = np.zeros((n, m))
@@ -74,9 +75,9 @@ def peer_match(
         epsilon=epsilon,
         epsilon_critical=critical,
         correlation=correlation,
-        collapsed=not correlation > _COLLAPSED,
+        collapsed=collapsed,
         marginal_error=_marginal_error(task, best.plan),
-        result=_result(task, solver, best, epsilon, correlation),
+        result=_result(task, solver, best, epsilon, word),
         mu=mu,
         nu=nu,
         potentials=(jnp.zeros(n, dtype), jnp.zeros(m, dtype)),
@@ -147,14 +148,14 @@ def _marginal_error(task: Compared, plan: np.ndarray) -> float:
 
 
 def _result(
-    task: Compared, solver: AbstractPeer, best: Ended, epsilon: float, correlation: float
+    task: Compared, solver: AbstractPeer, best: Ended, epsilon: float, word: RESULTS
 ) -> RESULTS:
     if not np.isfinite(best.objective):
         return RESULTS.nonfinite_cost
     if not _marginal_error(task, best.plan) <= _MARGINALS:
         return RESULTS.marginals_not_reached
-    if not correlation > _COLLAPSED:
-        return RESULTS.match_collapsed
+    if word != RESULTS.successful:
+        return word
     settled = solver.unsettled(task, best.plan, epsilon) <= solver.tolerance
     return RESULTS.successful if settled else RESULTS.transform_not_settled
 

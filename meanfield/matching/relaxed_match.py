@@ -11,6 +11,7 @@ from ..measure import RESULTS, Measure
 from ..transport import EntropicCoupling
 from ..transport.entropic_problem import EntropicProblem
 from .alternation import Alternation
+from .collapse import is_collapsed, word_of_collapse
 from .features import Features
 from .match import Match, Starts
 from .optima import gap
@@ -18,10 +19,6 @@ from .relaxation import Relaxation, scaled
 from .relaxed_search import Sought, point_transforms, search
 from .task import Task, first_of, pairs_of
 from .unbalanced import AbstractMass, One, QuadraticMass
-
-
-# A coupling whose cross-moment is below this share of the largest possible counts as collapsed.
-_COLLAPSED = 1e-3
 
 
 def relaxed_match(
@@ -47,9 +44,11 @@ def relaxed_match(
     moved = float(mass.best(objective)[0])
     told = _told(relaxation, found)
     correlation = _correlation(relaxation, found)
-    collapsed = not correlation > _COLLAPSED
+    epsilon, critical = unit * found.epsilon, unit * relaxed.energy.critical(task.moments)
+    collapsed = is_collapsed(correlation, epsilon, critical, bare=task.data.empty)
+    word = word_of_collapse(collapsed, epsilon, critical)
     dtype = task.x.dtype
-    transform, epsilon = jnp.asarray(told.transform, dtype), unit * found.epsilon
+    transform = jnp.asarray(told.transform, dtype)
     problem = EntropicProblem(
         first_of(pairs_of(told.task, transform[None])),
         *told.task.shares,
@@ -63,11 +62,11 @@ def relaxed_match(
         objective=jnp.asarray(mass.total(objective)[0], dtype),
         starts=_told_starts(found.starts, mass, unit / task.weight),
         epsilon=epsilon,
-        epsilon_critical=unit * relaxed.energy.critical(task.moments),
+        epsilon_critical=critical,
         correlation=correlation,
         collapsed=collapsed,
         marginal_error=float(found.best.error[0]),
-        result=_result(solver, found, collapsed),
+        result=_result(solver, found, word),
         mu=measures[0],
         nu=measures[1],
         potentials=(f, g),
@@ -196,13 +195,13 @@ def _correlation(relaxation: Relaxation, found: Sought) -> float:
     return float(np.linalg.norm(covariance) / max(np.sqrt(np.prod(spreads)), 1e-300))
 
 
-def _result(solver: Alternation, found: Sought, collapsed: bool) -> RESULTS:
-    best, result = found.best, RESULTS.successful
-    if collapsed:
-        result = RESULTS.match_collapsed
-    elif not best.change[0] <= solver.tolerance:
-        result = RESULTS.transform_not_settled
-    elif not best.error[0] <= solver.marginal_tolerance:
-        result = RESULTS.marginals_not_reached
-    finite = np.isfinite(best.change).all() and np.isfinite(best.error).all()
-    return result if finite else RESULTS.nonfinite_cost
+def _result(solver: Alternation, found: Sought, word: RESULTS) -> RESULTS:
+    best = found.best
+    if not (np.isfinite(best.change).all() and np.isfinite(best.error).all()):
+        return RESULTS.nonfinite_cost
+    if word != RESULTS.successful:
+        return word
+    if not best.change[0] <= solver.tolerance:
+        return RESULTS.transform_not_settled
+    met = best.error[0] <= solver.marginal_tolerance
+    return RESULTS.successful if met else RESULTS.marginals_not_reached

@@ -11,6 +11,7 @@ from ..measure import RESULTS, Measure
 from ..transport import AbstractCoupling, EntropicCoupling, SparseCoupling
 from ..transport.entropic_problem import EntropicProblem
 from .alternation import Alternation
+from .collapse import is_collapsed, word_of_collapse
 from .combined import SumCoupling
 from .descent import Descent, objectives
 from .gromov import AbstractDistortion
@@ -24,10 +25,6 @@ from .relaxation import relaxation
 from .relaxed_match import relaxed_match
 from .search import Found, search
 from .task import Task, first_of, pairs_of
-
-
-# A coupling whose cross-moment is below this share of the largest possible counts as collapsed.
-_COLLAPSED = 1e-3
 
 
 def match(
@@ -116,7 +113,10 @@ def _match(
     best, epsilon = found.best, found.epsilon
     free = _free(task, best, epsilon, task.free_mass)
     correlation = _correlation(task, best, free)
-    collapsed = not correlation > _COLLAPSED
+    critical = task.epsilon_critical
+    bare = task.data.empty and not len(task.pinned.masses)
+    collapsed = is_collapsed(correlation, epsilon, task.epsilon_about_means, bare=bare)
+    word = word_of_collapse(collapsed, epsilon, critical)
     return Match(
         coupling=_whole(task, best, epsilon, float(mu.mass) if task.balanced else 1.0),
         transform=jnp.asarray(best.transforms[0], task.x.dtype),
@@ -124,11 +124,11 @@ def _match(
         objective=jnp.asarray(objectives(task, best)[0], task.x.dtype),
         starts=found.starts,
         epsilon=epsilon,
-        epsilon_critical=task.epsilon_critical,
+        epsilon_critical=critical,
         correlation=correlation,
         collapsed=collapsed,
         marginal_error=float(best.error[0]),
-        result=_result(task, solver, best, epsilon, collapsed),
+        result=_result(solver, best, word),
         mu=mu,
         nu=nu,
         potentials=(best.f[0], best.g[0]),
@@ -192,21 +192,20 @@ def _correlation(task: Task, best: Descent, free: EntropicCoupling) -> float:
     mass = max(left.sum(), np.finfo(np.float64).tiny)
     x, y = (np.asarray(points, np.float64) for points in (task.x, task.y))
     means = right @ y / mass, left @ x / mass
+    spreads = [
+        float(w @ ((points - mean) ** 2).sum(axis=1)) / mass
+        for points, w, mean in ((y, right, means[0]), (x, left, means[1]))
+    ]
     covariance = (best.cross[0] + pinned.cross) / mass - np.outer(*means)
-    return float(np.linalg.norm(covariance) / task.moments.size)
+    return float(np.linalg.norm(covariance) / max(np.sqrt(np.prod(spreads)), 1e-300))
 
 
-def _result(
-    task: Task, solver: Alternation, best: Descent, epsilon: float, collapsed: bool
-) -> RESULTS:
-    result = RESULTS.successful
-    if collapsed:
-        result = RESULTS.match_collapsed
-        if task.symmetric and epsilon >= task.epsilon_critical:
-            result = RESULTS.epsilon_above_critical
-    elif not best.change[0] <= solver.tolerance:
-        result = RESULTS.transform_not_settled
-    elif not best.error[0] <= solver.marginal_tolerance:
-        result = RESULTS.marginals_not_reached
-    finite = np.isfinite(best.transforms).all() and np.isfinite(best.error).all()
-    return result if finite else RESULTS.nonfinite_cost
+def _result(solver: Alternation, best: Descent, word: RESULTS) -> RESULTS:
+    if not (np.isfinite(best.transforms).all() and np.isfinite(best.error).all()):
+        return RESULTS.nonfinite_cost
+    if word != RESULTS.successful:
+        return word
+    if not best.change[0] <= solver.tolerance:
+        return RESULTS.transform_not_settled
+    met = best.error[0] <= solver.marginal_tolerance
+    return RESULTS.successful if met else RESULTS.marginals_not_reached

@@ -37,6 +37,11 @@ class Data(eqx.Module):
     beta: Float[Array, " m"]
     table: Float[Array, "n m"] | None = None
 
+    @property
+    def empty(self) -> bool:
+        """Whether there is no second cost."""
+        return self.table is None and not self.rows.shape[1]
+
     def entries(self, rows: Any, cols: Any) -> Float[Array, " k"]:
         """D at some pairs of atoms."""
         products = jnp.sum(self.rows[rows] * self.cols[cols], axis=1)
@@ -92,7 +97,24 @@ class Task(eqx.Module):
     def epsilon_critical(self) -> float:
         r"""Above it the product coupling attracts: $w \lambda_{\max}(S_x) \lambda_{\max}(S_y) /
         (r + s \lambda_{\max}(S_x))$."""
-        x, y = largest(self.moments.x), largest(self.moments.y)
+        return self._critical(self.moments.x, self.moments.y)
+
+    @property
+    def epsilon_about_means(self) -> float:
+        """The critical temperature of the same measures moved to mean zero: the same if they are.
+        Far from the origin it is much lower, and a share of the other one is no low temperature."""
+        means = [
+            np.asarray(w / jnp.sum(w), np.float64) @ np.asarray(points, np.float64)
+            for points, w in ((self.x, self.a), (self.y, self.b))
+        ]
+        x, y = (
+            moment - np.outer(mean, mean)
+            for moment, mean in zip((self.moments.x, self.moments.y), means, strict=True)
+        )
+        return self._critical(x, y)
+
+    def _critical(self, x_moment: np.ndarray, y_moment: np.ndarray) -> float:
+        x, y = largest(x_moment), largest(y_moment)
         return self.weight * x * y / (self.regularizer.ridge + self.squared * x)
 
     def transform_for(self, cross: Any, second: Any, last: Any, share: float) -> Any:

@@ -63,7 +63,7 @@ class RESULTS(eqx.Enumeration):
     )
     match_collapsed = (
         "The match collapsed to the product coupling, which says nothing. Lower `epsilon`, lower "
-        "the strength of the regularizer, or give `known` pairs."
+        "the strength of the regularizer, move both measures to mean zero, or give `known` pairs."
     )
     epsilon_above_critical = (
         "`epsilon` is above the critical temperature, where the product coupling attracts centred "
