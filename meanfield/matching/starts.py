@@ -6,7 +6,8 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Float, PRNGKeyArray
 
-from .moments import Moments
+from .lower_bound import largest_product
+from .moments import Cloud, Moments
 
 
 # An axis counts where its variance is at least this share of the largest.
@@ -32,6 +33,32 @@ def random_starts(
     normal = np.asarray(jr.normal(key, (count, len(scales), len(scales))), np.float64)
     turns, _ = np.linalg.qr(normal)
     return np.einsum("k,qk,skl,pl->sqp", scales, left, turns, right)
+
+
+def ranked_starts(
+    clouds: tuple[Cloud, Cloud], moments: Moments, axes: int
+) -> Float[np.ndarray, "s q p"]:
+    r"""Transforms that pair all principal axes, in all signs of the first `axes` of them; those of
+    which couplings can reach more come first.
+
+    For a sign $\sigma$, transport on the line tells the largest $\int \sigma \langle u_k, x \rangle
+    \langle u'_k, y \rangle d\pi$ of any coupling. The sum over axes, weighted by $\sqrt{\lambda_k
+    \lambda'_k}$, bounds what the start's transform can have with one; the further axes take the
+    sign with the larger value. Skewed measures decide their signs by themselves.
+    """
+    scales, left, right = _paired(moments, len(moments.x))
+    (x, a), (y, b) = (cloud[:2] for cloud in clouds)
+    both = [
+        (largest_product(u, a, v, b), largest_product(-u, a, v, b))
+        for u, v in zip((x @ right).T, (y @ left).T, strict=True)
+    ]
+    plus, minus = np.array(both).T * scales
+    best = np.where(plus >= minus, 1.0, -1.0)
+    k = min(axes, len(scales))
+    leading = np.array(list(itertools.product([1.0, -1.0], repeat=k)))
+    signs = np.hstack([leading, np.broadcast_to(best[k:], (len(leading), len(best) - k))])
+    order = np.argsort(-np.sum(np.where(signs > 0, plus, minus), axis=1), kind="stable")
+    return np.einsum("sk,qk,pk->sqp", signs[order] * scales, left, right)
 
 
 def _paired(moments: Moments, axes: int):
