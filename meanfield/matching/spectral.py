@@ -54,7 +54,8 @@ class Nuclear(AbstractRegularizer):
 
     def proximal(self, transform: Matrix, step: Any = 1.0) -> Matrix:
         left, values, right = _decomposed(transform)
-        return _composed(left, (values - step * self.strength).clip(min=0), right)
+        shrunk = (values[..., None, :] - step * self.strength).clip(min=0)
+        return _composed(left, shrunk[..., 0, :], right)
 
     def conjugate(self, moment: Matrix) -> Values:
         return indicator(_decomposed(moment)[1][..., 0] <= self.strength * (1 + SLACK))
