@@ -3,7 +3,6 @@
 import math
 from functools import cached_property
 
-import equinox as eqx
 import numpy as np
 from jaxtyping import Float
 
@@ -14,7 +13,7 @@ from ..ellipsoid import spectral_norm
 from ..heads import value_maps
 from .centre import columns_at, rows_at, smooth_at, split_at
 from .features import heads_at
-from .head import Atoms, Head
+from .head import Atoms
 from .joint import JointRows
 from .model import EXPONENTS, INFINITY, Exponents, Known, LocalModel, times
 from .reach import Reach, reach
@@ -31,20 +30,18 @@ class AttentionModel(LocalModel):
 
     def __init__(self, f: AbstractAttention, atoms: Atoms, mask: AbstractMask | None = None):
         self.atoms = atoms
-        heads = heads_at(f, atoms, mask)
-        self.heads = tuple(_folded(head) for head in heads)
+        self.heads = heads_at(f, atoms, mask)
         self.each = np.array([spectral_norm(head.output) for head in self.heads])
         self.stacked = np.concatenate([head.output for head in self.heads], axis=1)
         self.whole = spectral_norm(self.stacked)
-        mixed = np.concatenate([head.means for head in heads], axis=1)
-        outputs = np.concatenate([head.output for head in heads], axis=1)
-        self.image = mixed @ outputs.T + value_maps(f).constant
+        mixed = np.concatenate([head.means for head in self.heads], axis=1)
+        self.image = mixed @ self.stacked.T + value_maps(f).constant
         self.rounding = max(head.rounding for head in self.heads)
         pairs = list(zip(self.each, self.heads, strict=True))
         self.slack = sum(float(o) * head.slack(atoms.masses) for o, head in pairs)
         self.drift = self.rounding * sum(float(o) * head.sizes[2] for o, head in pairs)
-        size = len(heads[0].q) * self.heads[0].v.shape[1]
-        self.exact = len(heads) == 1 and size <= _DENSE
+        size = len(atoms.points) * self.heads[0].v.shape[1]
+        self.exact = len(self.heads) == 1 and size <= _DENSE
         self.settled: dict[float | int, float] = {}
         self._cross = [head.cross() for head in self.heads]
         self._kept: dict[float, list[Reach]] = {}
@@ -225,15 +222,3 @@ def _largest(sizes: Array) -> float:
 
 def _finite(sizes: Array) -> Array:
     return np.where(np.isfinite(sizes), sizes, INFINITY)
-
-
-def _folded(head: Head) -> Head:
-    """The same head with the output projection in its values: what is left is orthogonal, and
-    sizes of values are those that come out."""
-    basis, inner = np.linalg.qr(head.output)
-    lost = head.lost * spectral_norm(inner)
-    return eqx.tree_at(
-        lambda h: (h.value, h.v, h.output, h.lost),
-        head,
-        (inner @ head.value, head.v @ inner.T, basis, lost),
-    )

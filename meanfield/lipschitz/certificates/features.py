@@ -1,5 +1,6 @@
 r"""The heads of an attention at the atoms of a measure: features and shares, in float64."""
 
+import math
 from collections.abc import Iterator
 from functools import singledispatch
 
@@ -18,8 +19,8 @@ from meanfield.attention import (
 from meanfield.attention.attending import AbstractMask
 from meanfield.attention.balance import on_host
 
-from ..ellipsoid import float64
-from ..gauge import StackedHeads, side_scales
+from ..ellipsoid import float64, product_norm
+from ..gauge import side_scales
 from .head import Atoms, Head, rotated
 from .margin import longest
 
@@ -54,8 +55,9 @@ def heads_at(
 
 
 class Projections(eqx.Module):
-    """The affine maps of one head: the scale of the scores is in the query. Factors are balanced
-    as far as norms of single ones will be read; `lost` covers the rounding of that in V."""
+    """The affine maps of one head: the scale of the scores is in the query, and the output
+    projection is orthogonal, so that sizes of values are those that come out. `lost` covers the
+    rounding of that in V."""
 
     query: Float[Array, "k d"]
     query_bias: Float[Array, " k"]
@@ -63,8 +65,8 @@ class Projections(eqx.Module):
     key_bias: Float[Array, " k"]
     value: Float[Array, "v d"]
     output: Float[Array, "e v"]
+    lost: float
     rotary: Rotary | None = None
-    lost: float = 0.0
 
 
 @singledispatch
@@ -80,7 +82,8 @@ def _(f: SelfAttention) -> Iterator[Projections]:
     d = f.A.shape[0]
     bias = np.zeros(d) if f.a is None else float64(f.a)
     value = float64(f.V)
-    yield Projections(float64(f.A), bias, np.eye(d), np.zeros(d), value, np.eye(value.shape[0]))
+    output = np.eye(value.shape[0])
+    yield Projections(float64(f.A), bias, np.eye(d), np.zeros(d), value, output, 0.0)
 
 
 @_projections.register
@@ -93,8 +96,6 @@ def _(f: MultiheadAttention) -> Iterator[Projections]:
     H, k, _ = f.query_proj.shape
     query_bias = np.zeros((H, k)) if f.query_bias is None else float64(f.query_bias)
     key_bias = np.zeros((H // f.group, k)) if f.key_bias is None else float64(f.key_bias)
-    values = np.repeat(float64(f.value_proj), f.group, axis=0)
-    stacked = StackedHeads.of(list(float64(f.output_proj)), list(values))
     left = right = np.ones((H, k))
     if f.rotary is not None:
         left, right = side_scales(on_host(f))
@@ -105,11 +106,18 @@ def _(f: MultiheadAttention) -> Iterator[Projections]:
             f.score_scale * left[h] * query_bias[h],
             right[h, :, None] * float64(f.key_proj[g]),
             right[h] * key_bias[g],
-            stacked.values[h],
-            stacked.outputs[h],
+            *_folded(float64(f.output_proj[h]), float64(f.value_proj[g]), H),
             f.rotary,
-            stacked.lost[h],
         )
+
+
+def _folded(output: Array, value: Array, heads: int) -> tuple[Array, Array, float]:
+    """R V and Z with Z (R V) = O V and orthonormal columns in Z; and what covers the rounding E of
+    that in the norm of R V: |sum_h E_h y_h| <= sqrt(H) (sum_h |E_h|^2 |y_h|^2)^(1/2)."""
+    basis, inner = np.linalg.qr(output)
+    inner = inner @ value
+    error = product_norm(np.hstack([output, basis]), np.vstack([value, -inner]))
+    return inner, basis, math.sqrt(heads) * error
 
 
 def _head(
