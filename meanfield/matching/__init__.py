@@ -27,6 +27,7 @@ from .entrywise import (
     Support as Support,
 )
 from .estimator import Matcher as Matcher
+from .exact_alternation import ExactAlternation as ExactAlternation
 from .fused import FusedGromovWasserstein as FusedGromovWasserstein
 from .gromov import GromovWasserstein as GromovWasserstein
 from .groups import ColumnGroups as ColumnGroups, RowGroups as RowGroups

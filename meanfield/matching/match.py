@@ -61,6 +61,8 @@ class Match(eqx.Module):
       marginal_error: how far the second marginal is from its weights, as a share of the mass.
       result: `RESULTS.successful`, or what went wrong and what to try next.
       mu, nu: the measures.
+      lower_bound: what no coupling and no transform goes below, proved from moments alone (theory
+        page); minus infinity where no bound is known.
     """
 
     coupling: AbstractCoupling
@@ -79,6 +81,12 @@ class Match(eqx.Module):
     potentials: tuple[Float[Array, " n"], Float[Array, " m"]]
     centres: tuple[Float[np.ndarray, " p"], Float[np.ndarray, " q"]]
     task: Task
+    lower_bound: float = -np.inf
+
+    @property
+    def optimality_gap(self) -> float:
+        """How far the value, without entropy, can at most be above that of the global optimum."""
+        return max(float(self.value) - self.lower_bound, 0.0)
 
     def map(self, x: Any) -> Float[Array, "k q"]:
         r"""New points of the first space in the second: the mean partner of each,

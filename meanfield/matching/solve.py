@@ -14,7 +14,10 @@ from .alternation import Alternation
 from .collapse import is_collapsed, word_of_collapse
 from .combined import SumCoupling
 from .descent import Descent, objectives
+from .exact_alternation import ExactAlternation
+from .exact_match import exact_match
 from .gromov import AbstractDistortion
+from .lower_bound import lower_bound
 from .match import Match
 from .moments import cloud
 from .peer_match import peer_match
@@ -31,7 +34,7 @@ def match(
     mu: Measure,
     nu: Measure,
     problem: AbstractMatchingProblem = CostRegularized(),
-    solver: Alternation | AbstractPeer = Alternation(),
+    solver: Alternation | ExactAlternation | AbstractPeer = Alternation(),
     *,
     start: Any = None,
     throw: bool = True,
@@ -49,8 +52,9 @@ def match(
         a finite `rho`.
       problem: `CostRegularized(...)`, `GromovWasserstein(...)`, `FusedGromovWasserstein(...)` or
         `UnbalancedGromovWasserstein(...)`.
-      solver: `Alternation(...)`; for Gromov-Wasserstein between matrices `ConditionalGradient()`,
-        `MirrorDescent()` or `MirrorDescentOTT()`, which call POT and OTT from our starts.
+      solver: `Alternation(...)`; `ExactAlternation(...)` without entropy; for Gromov-Wasserstein
+        between matrices `ConditionalGradient()`, `MirrorDescent()` or `MirrorDescentOTT()`, which
+        call POT and OTT from our starts.
       start: a `Match` of a similar problem (for a regularization path, or to refine it with
         another cost), or transforms of shape (q, p) or (s, q, p), to begin with in place of the
         solver's starts.
@@ -63,10 +67,14 @@ def match(
         different masses; settings that do not fit them.
       RuntimeError: the match collapsed or did not settle (with `throw=True`).
     """
+    _check_measures(mu=mu, nu=nu)
     key = jr.key(0) if key is None else key
     by_moments = None if isinstance(solver, AbstractPeer) else relaxation(problem, mu, nu)
     if isinstance(solver, AbstractPeer):
         sol = peer_match(problem, mu, nu, solver, start)
+    elif isinstance(solver, ExactAlternation):
+        _refuse_relaxed(by_moments)
+        sol = exact_match(problem, mu, nu, solver, _transforms(start, mu, nu), key)
     elif by_moments is None:
         sol = _alternated(mu, nu, problem, solver, start, key)
     else:
@@ -77,12 +85,30 @@ def match(
     return sol
 
 
+def _refuse_relaxed(by_moments: Any) -> None:
+    if by_moments is not None:
+        raise ValueError(
+            "ExactAlternation() takes problems with fixed marginals and inner products or squared "
+            "distances. Use Alternation() for a finite `rho` and for SignedDistance(...)."
+        )
+
+
 def _alternated(mu, nu, problem, solver: Alternation, start: Any, key: PRNGKeyArray) -> Match:
     task = problem.task(mu, nu)
     if not float(jnp.sum(task.a)) > 1e-9 or not float(jnp.sum(task.b)) > 1e-9:
         raise ValueError("`known` pairs hold all the mass; nothing is left to match.")
     found = search(task, solver, _transforms(start, mu, nu), key)
     return _match(mu, nu, problem, task, solver, found)
+
+
+def _check_measures(**measures: Any) -> None:
+    for name, measure in measures.items():
+        if not isinstance(measure, Measure) or measure.points.ndim != 2:
+            raise ValueError(
+                f"`{name}` must be one Measure; got {type(measure).__name__} of shape "
+                f"{np.shape(getattr(measure, 'points', measure))}. Write mf.Measure(points) for an "
+                "array, and match measures of a batch one by one."
+            )
 
 
 def _centres(mu: Measure, nu: Measure, problem: AbstractMatchingProblem):
@@ -99,6 +125,8 @@ def _transforms(start: Any, mu: Measure, nu: Measure) -> np.ndarray | None:
             f"`start` must hold transforms of shape {(nu.dim, mu.dim)}, from the space of `mu` to "
             f"that of `nu`; got {np.shape(given)}."
         )
+    if not np.isfinite(transforms).all():
+        raise ValueError("`start` must be finite; it holds NaN or inf.")
     return transforms
 
 
@@ -134,6 +162,9 @@ def _match(
         potentials=(best.f[0], best.g[0]),
         centres=_centres(mu, nu, problem),
         task=task,
+        lower_bound=lower_bound(
+            task, (cloud("mu", mu, problem.center), cloud("nu", nu, problem.center))
+        ),
     )
 
 
