@@ -7,11 +7,10 @@ import numpy as np
 from jaxtyping import Float
 
 from ..measure import Measure
-from ..transport.mass import check_masses
 from .cost import InnerProduct, SignedDistance
 from .dissimilarities import Compared, Dissimilarities, SquareLoss, matrix_of
 from .gromov import AbstractDistortion
-from .moments import cloud
+from .moments import cloud, equal_masses
 from .task import Data
 
 
@@ -51,7 +50,7 @@ def compared(problem: AbstractDistortion, mu: Measure, nu: Measure) -> Compared:
     """
     if not np.isinf(problem.rho).all():
         raise ValueError("A finite `rho` is taken by Alternation() alone; leave it out.")
-    check_masses(mu, nu)
+    equal_masses(mu, nu)
     if problem.known is not None:
         raise ValueError("`known` pairs are taken by Alternation() alone; leave them out.")
     weights = [np.asarray(measure.weights, np.float64) for measure in (mu, nu)]

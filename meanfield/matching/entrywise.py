@@ -132,6 +132,15 @@ class Support(AbstractRegularizer):
         if self.mask.ndim != 2:
             raise ValueError(f"`mask` must have shape (q, p); got {self.mask.shape}.")
 
+    def absolute(self, moments: Moments) -> "Support":
+        shape = len(moments.y), len(moments.x)
+        if self.mask.shape != shape:
+            raise ValueError(
+                f"`mask` must have shape {shape}, the dimensions of `nu` and of `mu`; got "
+                f"{self.mask.shape}."
+            )
+        return self
+
     def value(self, transform: Matrix) -> Values:
         outside = abs(transform * ~self.mask).max(axis=(-2, -1))
         return indicator(outside <= SLACK * abs(transform).max(axis=(-2, -1)))

@@ -30,16 +30,14 @@ class KnownPairs(eqx.Module):
       rows, cols: shape (k,), the atom of mu and the atom of nu of each pair; no atom twice.
 
     Raises:
-      ValueError: different lengths, or an atom in two pairs.
+      ValueError: entries that are not whole numbers, different lengths, or an atom in two pairs.
     """
 
     rows: Int[np.ndarray, " k"]
     cols: Int[np.ndarray, " k"]
 
     def __init__(self, rows: Any, cols: Any):
-        self.rows, self.cols = (
-            np.asarray(indices, np.int64).reshape(-1) for indices in (rows, cols)
-        )
+        self.rows, self.cols = _indices("rows", rows), _indices("cols", cols)
         if len(self.rows) != len(self.cols):
             raise ValueError(
                 "`rows` and `cols` must have one entry for each known pair; got "
@@ -58,6 +56,16 @@ class KnownPairs(eqx.Module):
                     f"of atoms; got {indices.min()} to {indices.max()}."
                 )
         return np.minimum(a[self.rows], b[self.cols])
+
+
+def _indices(name: str, given: Any) -> Int[np.ndarray, " k"]:
+    array = np.asarray(given).reshape(-1)
+    if len(array) and not np.issubdtype(array.dtype, np.integer):
+        raise ValueError(
+            f"`{name}` must hold the numbers of atoms, integers; got {array.dtype} {array[:5]}. "
+            "For a mask take `np.nonzero(mask)[0]`."
+        )
+    return array.astype(np.int64)
 
 
 def pinned(

@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ..measure import Measure
+from ..transport.mass import check_masses
 
 
 class Moments(NamedTuple):
@@ -83,6 +84,19 @@ def cloud(name: str, measure: Measure, center: bool) -> Cloud:
             "that every coupling is as good as any other."
         )
     return Cloud(points, shares, centre)
+
+
+def equal_masses(mu: Measure, nu: Measure) -> None:
+    """Raise unless the masses agree.
+
+    Raises:
+      ValueError: they differ; the words name the problems that take any masses.
+    """
+    check_masses(
+        mu,
+        nu,
+        "a finite price: `CostRegularized(..., rho=1.0)`, or `UnbalancedGromovWasserstein(rho)`",
+    )
 
 
 def largest(moment: Float[np.ndarray, "d d"]) -> float:

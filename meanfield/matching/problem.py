@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..measure import Measure
-from ..transport.mass import check_masses
 from ..transport.unbalanced import positive
 from .cost import (
     AbstractCrossCost,
@@ -22,7 +21,7 @@ from .cost import (
 )
 from .entrywise import Ridge
 from .known import KnownPairs, pinned
-from .moments import Cloud, Moments, cloud
+from .moments import Cloud, Moments, cloud, equal_masses
 from .regularizer import AbstractRegularizer, Ridged, as_regularizer
 from .spectral import Orthogonal
 from .task import Task
@@ -141,7 +140,7 @@ def assembled(
     """The task between two clouds, with the parts of its cost that no transform changes."""
     (mu, nu), balanced = measures, bool(np.isinf(rho).all())
     if balanced:
-        check_masses(mu, nu)
+        equal_masses(mu, nu)
     dtype = jnp.result_type(mu.points, nu.points)
     size, shared = (mu.size, nu.size), None if alpha == 1 else shared
     masses = [1.0 if balanced else float(measure.mass) for measure in measures]

@@ -10,6 +10,7 @@ from typing import Any
 import equinox as eqx
 import numpy as np
 from jax import Array
+from jax.core import Tracer
 from jaxtyping import Float
 
 from .moments import Moments
@@ -73,7 +74,11 @@ class Ridged(eqx.Module):
 
 
 class Foreign(AbstractRegularizer):
-    """A regularizer of vectors from elsewhere, of the entries of M: `f(v)` and `f.prox(v, tau)`."""
+    """A regularizer of vectors from elsewhere, of the entries of M: `f(v)` and `f.prox(v, tau)`.
+
+    It is called matrix by matrix on the host and does not trace. A step of zero, in the hot
+    iterations, is not passed on: some divide by it.
+    """
 
     vector: Any = eqx.field(static=True)
 
@@ -81,9 +86,9 @@ class Foreign(AbstractRegularizer):
         return _by_matrix(lambda entries: self.vector(entries), transform)
 
     def proximal(self, transform: Matrix, step: Any = 1.0) -> Matrix:
-        return _by_matrix(
-            lambda entries: np.asarray(self.vector.prox(entries, step)), transform, keep=True
-        )
+        if not step:
+            return transform
+        return _by_matrix(lambda entries: self.vector.prox(entries, step), transform, keep=True)
 
     def conjugate(self, moment: Matrix) -> Values:
         raise NotImplementedError(
@@ -93,6 +98,11 @@ class Foreign(AbstractRegularizer):
 
 
 def _by_matrix(function: Any, transform: Matrix, keep: bool = False) -> Any:
+    if isinstance(transform, Tracer):
+        raise TypeError(
+            "A regularizer of another library is called on the host and cannot be traced. Call it "
+            "outside `jax.jit`, `jax.vmap` and `jax.grad`, or use one of `meanfield.matching`."
+        )
     flat = transform.reshape(-1, transform.shape[-2] * transform.shape[-1])
     found = np.stack([np.asarray(function(entries), np.float64) for entries in flat])
     return found.reshape(transform.shape if keep else transform.shape[:-2])

@@ -7,13 +7,12 @@ import equinox as eqx
 import numpy as np
 
 from ..measure import Measure
-from ..transport.mass import check_masses
 from .cost import AbstractCrossCost, InnerProduct, SignedDistance
 from .energy import Conjugate, Distortion
 from .entrywise import Ridge
 from .features import of_distances, of_products
 from .gromov import AbstractDistortion
-from .moments import Cloud, cloud
+from .moments import Cloud, cloud, equal_masses
 from .problem import AbstractMatchingProblem, CostRegularized, Shared, assembled
 from .regularizer import Ridged
 from .relaxed import Relaxed
@@ -49,7 +48,7 @@ def relaxation(problem: AbstractMatchingProblem, mu: Measure, nu: Measure) -> Re
 @relaxation.register
 def _(problem: UnbalancedGromovWasserstein, mu: Measure, nu: Measure) -> Relaxation:
     if np.isinf(problem.rho).all():
-        check_masses(mu, nu)
+        equal_masses(mu, nu)
     return _of_distortion((mu, nu), problem)
 
 
@@ -63,7 +62,7 @@ def _(problem: AbstractDistortion, mu: Measure, nu: Measure) -> Relaxation | Non
         raise ValueError(f"`known` pairs are not taken with {words}; leave them out.")
     if free:
         return _of_distortion((mu, nu), problem, problem.shared, problem.alpha)
-    check_masses(mu, nu)
+    equal_masses(mu, nu)
     found = _of_distortion((mu, nu), problem, problem.shared, problem.alpha)
     return found._replace(masses=(1.0, 1.0), carried=float(mu.mass), unit=2.0)
 

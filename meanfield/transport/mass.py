@@ -16,8 +16,8 @@ def same_mass(first, second, *weights):
     return abs(first - second) <= tolerance * (first + second) / 2
 
 
-def check_masses(mu: Measure, nu: Measure) -> None:
-    """Raise unless the masses agree, where they are known."""
+def check_masses(mu: Measure, nu: Measure, remedy: str = "`solver=Unbalanced(rho)`") -> None:
+    """Raise unless the masses agree, where they are known; `remedy` names what takes others."""
     if isinstance(mu.weights, Tracer) or isinstance(nu.weights, Tracer):
         return
     first, second = (np.asarray(measure.weights, np.float64).sum() for measure in (mu, nu))
@@ -25,5 +25,5 @@ def check_masses(mu: Measure, nu: Measure) -> None:
         raise ValueError(
             f"`nu` must have the total mass {first:.9g} of `mu`; got {second:.9g}. Divide each by "
             "its own with `.normalize()`, or let mass appear and vanish with "
-            "`solver=Unbalanced(rho)`."
+            f"{remedy}."
         )
