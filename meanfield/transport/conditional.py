@@ -9,11 +9,11 @@ from jaxtyping import Array, Float
 
 from ..measure import ConditionalMeasure, Measure
 from .bottleneck import Bottleneck
-from .cost import PowerCost
+from .cost import PowerCost, SteepCost
 from .exact import Exact
 from .mass import same_mass
 from .transport import AbstractSolver
-from .wasserstein import optimal_transport, root, solver_for, working_scale
+from .wasserstein import length, optimal_transport, solver_for, working_cost, working_scale
 
 
 _BASES = "`nu` must have the base weights of `mu`: no mass moves between positions."
@@ -63,10 +63,15 @@ def _conditional_wasserstein(
         Measure(measure.points / scale, jnp.where(base[:, None] > 0, measure.weights, 0.0))
         for measure in (mu, nu)
     )
-    costs = _fibre_costs(near_mu, near_nu, cost, solver)
+
+    def longest() -> Float[Array, ""]:
+        costs = _fibre_costs(near_mu, near_nu, PowerCost(1), Bottleneck())
+        return _largest(jnp.where(base > 0, costs, 0.0))
+
     if isinstance(solver, Bottleneck):
-        return scale * _largest(jnp.where(base > 0, costs, 0.0))
-    return scale * root(jnp.sum(base * costs), cost.p)
+        return scale * longest()
+    working = working_cost(cost, solver, longest)
+    return scale * length(jnp.sum(base * _fibre_costs(near_mu, near_nu, working, solver)), working)
 
 
 def _largest(values: Float[Array, " s"]) -> Float[Array, ""]:
@@ -75,7 +80,7 @@ def _largest(values: Float[Array, " s"]) -> Float[Array, ""]:
 
 
 def _fibre_costs(
-    mu: Measure, nu: Measure, cost: PowerCost, solver: AbstractSolver
+    mu: Measure, nu: Measure, cost: PowerCost | SteepCost, solver: AbstractSolver
 ) -> Float[Array, " s"]:
     """The transport values of the fibres, stacked along the leading axis."""
     if mu.size == nu.size == 1:
@@ -85,7 +90,7 @@ def _fibre_costs(
 
 
 def _dirac_costs(
-    mu: Measure, nu: Measure, cost: PowerCost
+    mu: Measure, nu: Measure, cost: PowerCost | SteepCost
 ) -> tuple[Float[Array, " s"], Float[Array, " s"]]:
     """The masses and costs of the one move that each fibre of one atom has."""
     weights = (mu.weights[:, 0] + nu.weights[:, 0]) / 2

@@ -85,6 +85,29 @@ class PowerCost(AbstractPointCost):
         return jnp.where(apart, jnp.where(apart, squared, 1.0) ** (self.p / 2), 0.0)
 
 
+class SteepCost(AbstractPointCost):
+    r"""The cost $\min\{(|x - y| / u)^p, C\}$ for a large p: in the unit $u = W_\infty$ nothing
+    that an optimal plan pays leaves the range of the numbers.
+
+    The plan of $W_\infty$ pays at most the mass M for it, and every plan that moves a mass m as far
+    as $u$ pays m. A pair that costs $C$, the root of the largest number, is given at most $M / C$.
+
+    Args:
+      p: the exponent.
+      unit: u > 0.
+    """
+
+    p: float = eqx.field(static=True)
+    unit: Float[Array, ""]
+
+    def __call__(self, x: Float[Array, " d"], y: Float[Array, " d"]) -> Float[Array, ""]:
+        squared = jnp.sum(((x - y) / self.unit) ** 2)
+        apart = squared != 0
+        largest = jnp.finfo(squared.dtype).max ** (1 / self.p)  # of the squared lengths
+        power = jnp.where(apart, jnp.minimum(squared, largest), 1.0) ** (self.p / 2)
+        return jnp.where(apart, power, 0.0)
+
+
 class FunctionCost(AbstractPointCost):
     """The cost that a function of two points returns.
 

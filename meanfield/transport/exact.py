@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from ..measure import Measure
-from .cost import AbstractCost, PowerCost
+from .cost import AbstractCost, PowerCost, SteepCost
 from .envelope import transport_of
 from .line import monotone_plan
 from .mass import same_mass
@@ -41,7 +41,7 @@ class Exact(AbstractSolver):
 
     def solve(self, mu: Measure, nu: Measure, cost: AbstractCost) -> Transport:
         fixed_mu, fixed_nu, fixed_cost = held_constant((mu, nu, cost))
-        if mu.dim == 1 and isinstance(cost, PowerCost):
+        if mu.dim == 1 and isinstance(cost, PowerCost | SteepCost):
             plan = monotone_plan(fixed_mu, fixed_nu, cost)
         else:
             plan = self._on_host(fixed_mu, fixed_nu, fixed_cost)

@@ -1,6 +1,7 @@
 """The Wasserstein distance, and the transport problem it comes from."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -10,7 +11,7 @@ from jaxtyping import Array, Float
 
 from ..measure import RESULTS, Measure
 from .bottleneck import Bottleneck
-from .cost import AbstractCost, MatrixCost, PowerCost, as_cost
+from .cost import AbstractCost, MatrixCost, PowerCost, SteepCost, as_cost
 from .exact import Exact
 from .mass import check_masses
 from .transport import AbstractSolver, Transport
@@ -51,7 +52,9 @@ def _wasserstein(
 ) -> Float[Array, ""]:
     scale = working_scale(solver, mu, nu)
     near_mu, near_nu = (measure.with_points(measure.points / scale) for measure in (mu, nu))
-    return scale * root(optimal_transport(near_mu, near_nu, cost, solver).value, cost.p)
+    working = working_cost(cost, solver, lambda: wasserstein(near_mu, near_nu, math.inf))
+    value = optimal_transport(near_mu, near_nu, working, solver).value
+    return scale * length(value, working)
 
 
 def optimal_transport(
@@ -127,6 +130,26 @@ def working_scale(solver: AbstractSolver, mu: Any, nu: Any) -> Float[Array, ""]:
     if not solver.scale_free:
         return jnp.ones((), mu.points.dtype)
     return power_of_two_above(mu.radius, nu.radius)
+
+
+# Up to here distances down to 2^-15 of the radius have p-th powers that float32 can tell from zero.
+_STEEP = 8
+
+
+def working_cost(
+    cost: PowerCost, solver: AbstractSolver, longest: Callable[[], Float[Array, ""]]
+) -> PowerCost | SteepCost:
+    r"""The cost itself, or for large p in the unit $W_\infty$: p-th powers of it would vanish."""
+    if not isinstance(solver, Exact) or cost.p <= _STEEP:
+        return cost
+    unit = jax.lax.stop_gradient(longest())
+    return SteepCost(cost.p, jnp.where(unit > 0, unit, 1.0))
+
+
+def length(power: Float[Array, ""], cost: PowerCost | SteepCost) -> Float[Array, ""]:
+    """The p-th root, in the unit of the points."""
+    unit = cost.unit if isinstance(cost, SteepCost) else 1
+    return unit * root(power, cost.p)
 
 
 def power_of_two_above(*radii: Float[Array, ""]) -> Float[Array, ""]:

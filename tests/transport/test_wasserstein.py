@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import scipy.optimize
 import scipy.stats
+from precision import EPS
 from transport_problems import (
     assert_close,
     cases,
@@ -155,9 +156,26 @@ def test_grows_with_p_towards_the_largest_displacement(rng):
     assert values[-2] >= 0.95 * values[-1]
 
 
-@pytest.mark.parametrize("scale", [1e-120, 1e120])
-def test_very_small_and_very_large_points_keep_their_digits(rng, scale):
+@pytest.mark.parametrize("p, d", [(200, 3), (5000, 1)])
+def test_powers_that_no_number_holds_are_taken_in_the_unit_of_the_longest_move(rng, p, d):
+    mu, nu = random_pair(rng, d=d, absent=2)
+    mu, nu = (mf.Measure(m.points.at[0].set(100.0), m.weights) for m in (mu, nu))
+    longest, value = mf.wasserstein(mu, nu, jnp.inf), mf.wasserstein(mu, nu, p)
+    least = min(np.min(m.weights[m.present]) for m in (mu, nu))  # less may move, not much less
+    assert longest * (1e-6 * least) ** (1 / p) <= value <= longest * (1 + 8 * EPS)
+    single = [mf.Measure(m.points.astype("float32"), m.weights) for m in (mu, nu)]
+    assert_close(mf.wasserstein(*single, p), value, rtol=1e-5)
+    slopes = jax.grad(mf.wasserstein, argnums=(0, 1))(*single, p)
+    exact = jax.grad(mf.wasserstein, argnums=(0, 1))(mu, nu, p)
+    assert_close(slopes[0].points, exact[0].points, rtol=1e-3, atol=1e-3)
+    # a translation of both moves nothing
+    assert_close(slopes[0].points.sum(0), -slopes[1].points.sum(0), atol=1e-4)
+
+
+@pytest.mark.parametrize("power", [-0.4, 0.4])
+def test_very_small_and_very_large_points_keep_their_digits(rng, power):
     mu, nu = random_pair(rng)
+    scale = float(jnp.finfo(mu.points.dtype).max) ** power  # 1e-123 and 1e123 in float64
     far = [m.pushforward(lambda x: scale * x) for m in (mu, nu)]
     assert_close(mf.wasserstein(*far, 3) / scale, mf.wasserstein(mu, nu, 3))
 
@@ -195,5 +213,5 @@ def test_float32_stays_float32_and_agrees(rng, p, d):
     assert value.dtype == jnp.float32
     assert_close(value, mf.wasserstein(mu, nu, p), rtol=1e-5)
     mixed = mf.wasserstein(single[0], nu, p)
-    assert mixed.dtype == jnp.float64
+    assert mixed.dtype == jnp.result_type(float)
     assert_close(mixed, value, rtol=1e-5)
