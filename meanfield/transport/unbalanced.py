@@ -187,11 +187,11 @@ class Unbalanced(AbstractSolver):
         largest: Float[Array, ""],
         measures: tuple[Measure, Measure],
     ) -> RESULTS:
-        """The status; rounding is blamed where it is larger than what was asked for."""
+        """The status; rounding is blamed where potentials move by no more than it."""
         settled = last.change <= self.tolerance
         size = jnp.maximum(largest, jnp.max(jnp.where(problem.a > 0, jnp.abs(last.f), 0.0)))
         rounding = jnp.finfo(size.dtype).eps * size / problem.epsilon
-        coarse = (rounding * _UNITS > 1) | (~settled & (rounding * _UNITS > self.tolerance))
+        coarse = (rounding * _UNITS > 1) | (~settled & (rounding * _UNITS > last.change))
         result: Any = RESULTS.where(settled, RESULTS.successful, RESULTS.potentials_not_settled)
         result = RESULTS.where(coarse, RESULTS.epsilon_too_small, result)
         finite = jnp.isfinite(largest) & jnp.isfinite(problem.epsilon)
