@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.optimize
+from precision import EPS
 from transport_problems import assert_close, random_measure, random_pair
 
 import meanfield as mf
@@ -54,6 +55,7 @@ def _permutations(n):
     return np.array(list(itertools.permutations(range(n))))
 
 
+@pytest.mark.float64
 @dimensions
 @pytest.mark.parametrize("unit", [None, 12])
 def test_a_linear_program_agrees_that_it_is_the_least_threshold(rng, d, unit):
@@ -63,8 +65,8 @@ def test_a_linear_program_agrees_that_it_is_the_least_threshold(rng, d, unit):
             mu, nu = (mf.Measure(m.points, _twelfths(rng)) for m in (mu, nu))
         a, b = (np.asarray(m.weights, float) / np.sum(m.weights) for m in (mu, nu))
         moves, value = largest_moves(mu, nu), float(w_inf(mu, nu))
-        assert is_feasible(moves, a, b, value * (1 + 1e-12))
-        assert not is_feasible(moves, a, b, value * (1 - 1e-12))
+        assert is_feasible(moves, a, b, value * (1 + 8 * EPS))
+        assert not is_feasible(moves, a, b, value * (1 - 8 * EPS))
 
 
 def _twelfths(rng):
@@ -118,6 +120,7 @@ def test_both_certificates_hold(rng, d, uniform):
     assert jnp.abs(sol.gap) <= 1e-12
 
 
+@pytest.mark.float64
 @dimensions
 def test_it_is_the_limit_of_large_p(rng, d):
     mu, nu = random_pair(rng, d=d)
@@ -177,7 +180,8 @@ def test_it_is_a_distance(rng, d):
 
 def test_it_scales_with_the_points_and_not_with_the_mass(rng):
     mu, nu = random_pair(rng)
-    for scale in (-3.7, 1e-120, 1e120):
+    far = float(jnp.finfo(mu.points.dtype).max) ** 0.4
+    for scale in (-3.7, 1 / far, far):
         larger = [m.pushforward(lambda x, s=scale: s * x) for m in (mu, nu)]
         assert_close(w_inf(*larger) / abs(scale), w_inf(mu, nu))
     heavier = [mf.Measure(m.points, 7.0 * m.weights) for m in (mu, nu)]
@@ -185,7 +189,9 @@ def test_it_scales_with_the_points_and_not_with_the_mass(rng):
     assert_close(mf.optimal_transport(*heavier, distance, mf.Bottleneck()).coupling.mass, 7.0)
 
 
-@pytest.mark.parametrize("mass", [1e-6, 1e-9, 1e-13])
+@pytest.mark.parametrize(
+    "mass", [1e-6, *(pytest.param(m, marks=pytest.mark.float64) for m in (1e-9, 1e-13))]
+)
 def test_a_little_mass_far_away_counts_in_full(mass):
     # There is an atom at hand, but it is full: what is too much must cross to the far one.
     mu = mf.Measure([[0.0, 0.0], [9.0, 0.0]], [0.5 + mass, 0.5 - mass])
@@ -217,6 +223,7 @@ def test_of_empty_measures_it_is_zero(rng):
     assert mf.optimal_transport(*empty, MatrixCost(jnp.ones((8, 8))), mf.Bottleneck()).value == 0
 
 
+@pytest.mark.float64
 @dimensions
 def test_the_slope_is_that_of_one_critical_pair(rng, d):
     mu, nu = random_pair(rng, d=d, absent=2)
@@ -276,8 +283,8 @@ def test_weights_of_many_sizes_are_solved_within_rounding(rng):
         a, b = 10.0 ** rng.uniform(-8, 0, size=(2, 200))
         mu, nu = mf.Measure(x, a / a.sum()), mf.Measure(y, b / b.sum())
         sol = mf.optimal_transport(mu, nu, distance, mf.Bottleneck())
-        assert sol.marginal_error <= 1e-13
-        assert jnp.abs(sol.gap) <= 1e-12
+        assert sol.marginal_error <= 1e3 * EPS
+        assert jnp.abs(sol.gap) <= 1e4 * EPS
         f, g = sol.potentials
         assert f @ mu.weights + g @ nu.weights > 1e-15
 

@@ -95,8 +95,9 @@ def test_blocks_have_the_derivative_of_the_whole(problem, by_blocks):
 
 def test_a_table_is_made_below_the_memory_limit_only(rng):
     mu, nu = random_pair(rng)
-    assert isinstance(pairs_of(mu, nu, mf.PowerCost(1), memory=8 * 8 * 8), TablePairs)
-    assert isinstance(pairs_of(mu, nu, mf.PowerCost(1), memory=8 * 8 * 8 - 1), PointPairs)
+    table = 8 * 8 * mu.points.itemsize
+    assert isinstance(pairs_of(mu, nu, mf.PowerCost(1), memory=table), TablePairs)
+    assert isinstance(pairs_of(mu, nu, mf.PowerCost(1), memory=table - 1), PointPairs)
 
 
 def test_softmin_far_down_the_exponential_keeps_its_digits():

@@ -50,6 +50,7 @@ def test_commuting_covariances_differ_by_their_standard_deviations(rng):
     assert_close(bures(jnp.diag(first), jnp.diag(second)), expected)
 
 
+@pytest.mark.float64
 def test_near_covariances_keep_their_digits(rng):
     covariance = random_covariance(rng)
     assert bures(covariance, covariance) == 0
@@ -58,6 +59,7 @@ def test_near_covariances_keep_their_digits(rng):
     assert_close(bures(covariance, stretched), 1e-9 * jnp.trace(covariance) ** 0.5, rtol=1e-5)
 
 
+@pytest.mark.float64
 @pytest.mark.slow
 def test_is_the_distance_of_a_measure_to_its_image_under_a_positive_map(rng):
     mu = random_measure(rng, 8, 4)
@@ -101,6 +103,7 @@ def test_derivatives_of_the_distance_match_finite_differences_twice(rng):
     assert_close(curvature, (slope(1e-6) - slope(-1e-6)) / 2e-6, rtol=1e-6)
 
 
+@pytest.mark.float64
 @pytest.mark.slow
 def test_slopes_at_singular_covariances_are_finite_and_right_within_their_range(rng):
     factor = jnp.asarray(rng.normal(size=(4, 2)))
@@ -182,6 +185,7 @@ def test_the_barycentre_of_commuting_covariances_averages_standard_deviations(rn
     assert_close(sol.gaussian.covariance, jnp.diag(jnp.array([2.5, 0.5, 0.0]) ** 2), atol=1e-7)
 
 
+@pytest.mark.float64
 @pytest.mark.slow
 def test_the_value_of_the_barycentre_has_the_slope_of_the_minimum(rng):
     covariances = jnp.stack([random_covariance(rng) for _ in range(2)])

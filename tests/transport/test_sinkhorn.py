@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import ot
 import pytest
+from precision import rounded
 from transport_problems import assert_close, random_measure, random_pair
 
 import meanfield as mf
@@ -12,7 +13,7 @@ from meanfield.transport import FunctionCost, pairs as pairs_module
 
 
 pytestmark = pytest.mark.slow
-ACCURATE = mf.Sinkhorn(0.1, tolerance=1e-11)
+ACCURATE = mf.Sinkhorn(0.1, tolerance=rounded(1e-11))
 
 
 def solve(mu, nu, cost=mf.PowerCost(2), solver=ACCURATE, **options):
@@ -38,7 +39,8 @@ def entropy(mu):
 def test_value_and_coupling_are_those_of_pot(rng, p, n, m, d):
     mu, nu = random_pair(rng, n, m, d)
     epsilon = 0.1 if p == 1 else 4.0
-    sol = solve(mu, nu, mf.PowerCost(p), mf.Sinkhorn(epsilon, relative=False, tolerance=1e-11))
+    solver = mf.Sinkhorn(epsilon, relative=False, tolerance=rounded(1e-11))
+    sol = solve(mu, nu, mf.PowerCost(p), solver)
     costs, expected, _ = by_pot(mu, nu, p, epsilon)
     independent = np.outer(mu.weights, nu.weights)
     assert_close(sol.coupling.matrix, expected, rtol=1e-7)
@@ -54,10 +56,10 @@ def test_value_is_that_of_ott(rng):
 
     mu, nu = random_pair(rng, 12, 9)
     geometry = Geometry(mf.PowerCost(2).matrix(mu.points, nu.points), epsilon=0.5)
-    theirs = Sinkhorn(threshold=1e-11, max_iterations=10_000)(
+    theirs = Sinkhorn(threshold=rounded(1e-11), max_iterations=10_000)(
         LinearProblem(geometry, mu.weights, nu.weights)
     )
-    ours = solve(mu, nu, solver=mf.Sinkhorn(0.5, relative=False, tolerance=1e-11))
+    ours = solve(mu, nu, solver=mf.Sinkhorn(0.5, relative=False, tolerance=rounded(1e-11)))
     assert_close(ours.value, theirs.reg_ot_cost, rtol=1e-8)
 
 
@@ -65,10 +67,11 @@ def test_the_value_exceeds_the_exact_one_by_at_most_epsilon_times_the_entropy(rn
     mu, nu = random_pair(rng, 12, 9, absent=2)
     exact = mf.optimal_transport(mu, nu).value
     for epsilon in (0.1, 1.0):
-        sol = solve(mu, nu, solver=mf.Sinkhorn(epsilon, relative=False, tolerance=1e-9))
+        sol = solve(mu, nu, solver=mf.Sinkhorn(epsilon, relative=False, tolerance=rounded(1e-9)))
         assert exact < sol.value < exact + epsilon * min(entropy(mu), entropy(nu))
 
 
+@pytest.mark.float64
 def test_primal_and_dual_meet_and_marginals_are_met(rng):
     mu, nu = random_pair(rng, 12, 9, absent=2)
     sol = solve(mu, nu)
@@ -84,7 +87,7 @@ def test_primal_and_dual_meet_and_marginals_are_met(rng):
 def test_low_temperatures_take_less_than_a_third_of_the_plain_iterations(rng):
     mu, nu = random_pair(rng, 12, 9)
     _, expected, plain = by_pot(mu, nu, 2, 0.02)
-    sol = solve(mu, nu, solver=mf.Sinkhorn(0.02, relative=False, tolerance=1e-11))
+    sol = solve(mu, nu, solver=mf.Sinkhorn(0.02, relative=False, tolerance=rounded(1e-11)))
     assert_close(sol.coupling.matrix, expected, rtol=1e-6, atol=1e-10)
     assert sol.steps < plain / 3
 
@@ -94,7 +97,7 @@ def test_blocks_and_tables_give_the_same_solution(rng, monkeypatch, cost):
     mu, nu = random_pair(rng, 12, 9, absent=2)
     whole = solve(mu, nu, cost)
     monkeypatch.setattr(pairs_module, "_BLOCK", 1)
-    blocked = solve(mu, nu, cost, mf.Sinkhorn(0.1, tolerance=1e-11, memory=0))
+    blocked = solve(mu, nu, cost, mf.Sinkhorn(0.1, tolerance=rounded(1e-11), memory=0))
     assert_close(blocked.value, whole.value)
     assert_close(blocked.coupling.matrix, whole.coupling.matrix)
     assert_close(blocked.coupling.barycentric(nu.points), whole.coupling.barycentric(nu.points))
@@ -127,6 +130,7 @@ def test_absent_atoms_order_and_splitting_change_nothing(rng):
         assert jnp.all(jnp.isfinite(changed.potentials[0]))
 
 
+@pytest.mark.float64
 def test_potentials_at_absent_atoms_are_the_slopes_of_mass_put_there(rng):
     mu, nu = random_pair(rng, 12, 9, absent=1)
     f = solve(mu, nu).potentials[0]
@@ -171,7 +175,7 @@ def test_float32_agrees_to_its_precision(rng):
 def test_a_warm_start_takes_one_step(rng):
     mu, nu = random_pair(rng, 12, 9, absent=2)
     sol = solve(mu, nu)
-    warm = mf.Sinkhorn(0.1, tolerance=1e-11, start=sol.potentials)
+    warm = mf.Sinkhorn(0.1, tolerance=rounded(1e-11), start=sol.potentials)
     again = solve(mu, nu, solver=warm)
     assert again.steps == 1
     assert_close(again.value, sol.value)
@@ -208,6 +212,7 @@ def test_equal_diracs_cost_nothing_and_empty_measures_too():
         assert_close(sol.coupling.matrix, mu.weights[:, None])
 
 
+@pytest.mark.float64
 def test_weights_of_any_size_keep_their_shares(rng):
     mu, nu = random_pair(rng, 12, 9)
     tiny, without = (
@@ -226,7 +231,7 @@ def test_too_few_steps_are_an_error_that_says_so(rng):
     sol = solve(mu, nu, solver=few, throw=False)
     assert sol.result == mf.RESULTS.marginals_not_reached
     assert jnp.isnan(sol.value)
-    assert sol.dual <= solve(mu, nu, solver=mf.Sinkhorn(0.01, tolerance=1e-8)).value
+    assert sol.dual <= solve(mu, nu, solver=mf.Sinkhorn(0.01, tolerance=rounded(1e-8))).value
     with pytest.raises(RuntimeError, match="max_steps"):
         solve(mu, nu, solver=few)
 
@@ -278,7 +283,7 @@ def test_other_settings_compile_nothing_anew(rng, caplog):
     mu, nu = random_pair(rng, 12, 9)
     solve(mu, nu)
     with jax.log_compiles(), caplog.at_level("WARNING", logger="jax"):
-        solve(mu, nu, solver=mf.Sinkhorn(0.2, tolerance=1e-7, cooling=0.25))
+        solve(mu, nu, solver=mf.Sinkhorn(0.2, tolerance=rounded(1e-7), cooling=0.25))
     assert not [record for record in caplog.messages if "_optimal_transport" in record]
 
 

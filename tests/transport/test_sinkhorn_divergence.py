@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from precision import rounded
 from transport_problems import assert_close, random_pair
 
 import meanfield as mf
@@ -11,7 +12,7 @@ from meanfield.transport import sinkhorn_divergence
 
 
 pytestmark = pytest.mark.slow
-SOLVER = mf.Sinkhorn(0.5, tolerance=1e-10)
+SOLVER = mf.Sinkhorn(0.5, tolerance=rounded(1e-10))
 
 
 def test_equal_measures_are_at_divergence_zero_with_zero_gradient(rng):

@@ -39,6 +39,7 @@ def gradients(mu, nu, tolerance, refinement):
     return jax.grad(value)(mu.points), jax.grad(carried)(mu.points), error
 
 
+@pytest.mark.float64
 def test_the_errors_of_gradients_are_of_second_order(pair):
     exact = gradients(*pair, 1e-13, Unrefined())
 
@@ -57,6 +58,7 @@ def test_the_errors_of_gradients_are_of_second_order(pair):
     assert np.all(second[1] < 0.02 * first[1])
 
 
+@pytest.mark.float64
 def test_the_marginal_error_is_that_of_the_refined_potentials_and_the_dual_stays_below(pair):
     mu, nu = pair
     best = solution(mu.points, mu, nu, 1e-13, Unrefined()).value

@@ -62,6 +62,7 @@ def test_the_slope_when_both_masses_grow_is_the_value_over_the_mass(rng, d):
     assert_close(one.weights @ mu.weights + other.weights @ nu.weights, value)
 
 
+@pytest.mark.float64
 @pytest.mark.slow
 @dimensions
 def test_the_slope_of_mass_put_on_an_absent_atom(rng, d):

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from precision import rounded
 from transport_problems import assert_close, random_measure
 
 import meanfield as mf
@@ -19,7 +20,7 @@ from meanfield.transport import (
 pytestmark = pytest.mark.slow
 
 
-SOLVER = Unbalanced(1.0, epsilon=0.5, relative=False, tolerance=1e-11)
+SOLVER = Unbalanced(1.0, epsilon=0.5, relative=False, tolerance=rounded(1e-11))
 
 
 def pair(rng):
@@ -29,7 +30,7 @@ def pair(rng):
 
 def test_is_zero_between_equal_measures_positive_between_others_and_symmetric(rng):
     mu, nu = pair(rng)
-    assert abs(unbalanced_sinkhorn_divergence(mu, mu, SOLVER)) <= 1e-12
+    assert abs(unbalanced_sinkhorn_divergence(mu, mu, SOLVER)) <= rounded(1e-12)
     there = unbalanced_sinkhorn_divergence(mu, nu, SOLVER)
     assert there > 0.01
     assert_close(unbalanced_sinkhorn_divergence(nu, mu, SOLVER), there)
@@ -43,7 +44,7 @@ def test_the_value_alone_is_biased_and_the_divergence_has_its_least_value_at_the
     def shrunk(t):
         return mu.pushforward(lambda x: (1 - t) * x)
 
-    hot = Unbalanced(1.0, epsilon=2.0, relative=False, tolerance=1e-11)
+    hot = Unbalanced(1.0, epsilon=2.0, relative=False, tolerance=rounded(1e-11))
 
     def biased(t):
         return mf.optimal_transport(shrunk(t), mu, solver=hot).value
@@ -52,12 +53,12 @@ def test_the_value_alone_is_biased_and_the_divergence_has_its_least_value_at_the
     values = [unbalanced_sinkhorn_divergence(shrunk(t), mu, hot) for t in (-0.1, 0.0, 0.1)]
     assert values[1] < min(values[0], values[2])
     slope = jax.grad(lambda t: unbalanced_sinkhorn_divergence(shrunk(t), mu, hot))(0.0)
-    assert abs(slope) <= 1e-9
+    assert abs(slope) <= rounded(1e-9)
 
 
 @pytest.mark.parametrize("divergence", [KullbackLeibler(), TotalVariation()], ids=str)
 def test_is_nonnegative_over_random_pairs(rng, divergence):
-    solver = Unbalanced(1.0, divergence, epsilon=1.0, relative=False, tolerance=1e-7)
+    solver = Unbalanced(1.0, divergence, epsilon=1.0, relative=False, tolerance=rounded(1e-7))
     for p in (1, 2):
         for _ in range(5):
             mu, nu = pair(rng)
@@ -67,8 +68,8 @@ def test_is_nonnegative_over_random_pairs(rng, divergence):
 def test_a_relative_epsilon_is_that_of_the_pair(rng):
     mu, nu = pair(rng)
     mean = mu.weights @ PowerCost(2).matrix(mu.points, nu.points) @ nu.weights / (1.0 * 1.4)
-    relative = Unbalanced(1.0, epsilon=0.1, tolerance=1e-11)
-    absolute = Unbalanced(1.0, epsilon=0.1 * mean, relative=False, tolerance=1e-11)
+    relative = Unbalanced(1.0, epsilon=0.1, tolerance=rounded(1e-11))
+    absolute = Unbalanced(1.0, epsilon=0.1 * mean, relative=False, tolerance=rounded(1e-11))
     assert_close(
         unbalanced_sinkhorn_divergence(mu, nu, relative),
         unbalanced_sinkhorn_divergence(mu, nu, absolute),

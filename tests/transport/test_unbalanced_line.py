@@ -7,6 +7,7 @@ import numpy as np
 import ot
 import pytest
 import scipy.optimize
+from precision import EPS, rounded
 from transport_problems import assert_close, random_measure
 
 import meanfield as mf
@@ -23,7 +24,7 @@ def pair(rng, absent=0):
 
 
 def solve(mu, nu, rho=100.0, p=2, **settings):
-    settings = {"tolerance": 1e-10} | settings
+    settings = {"tolerance": rounded(1e-10)} | settings
     return mf.optimal_transport(mu, nu, PowerCost(p), UnbalancedLine(rho, **settings))
 
 
@@ -32,10 +33,10 @@ def test_the_gap_is_closed_by_a_plan_that_is_feasible(rng, rho):
     mu, nu = pair(rng, absent=2)
     sol = solve(mu, nu, rho)
     assert sol.result == RESULTS.successful
-    assert 0 <= sol.gap + 1e-14 and sol.gap <= 1e-10 * sol.primal
+    assert -8 * EPS * sol.primal <= sol.gap <= rounded(1e-10) * sol.primal
     f, g = sol.potentials
     slack = PowerCost(2).matrix(mu.points, nu.points) - f[:, None] - g[None, :]
-    assert jnp.min(slack) >= -1e-12
+    assert jnp.min(slack) >= -rounded(1e-12)
     # the objective and its dual, from their definitions
     P = np.asarray(sol.coupling.matrix)
 
@@ -73,7 +74,7 @@ def test_agrees_with_a_general_solver(rng, p, rho):
         options={"maxiter": 10_000, "maxfun": 100_000, "ftol": 1e-15, "gtol": 1e-10},
     ).fun
     sol = solve(mu, nu, rho, p, tolerance=1e-4)
-    assert sol.dual <= best + 1e-9 * best
+    assert sol.dual <= best * (1 + rounded(1e-9))
     assert best <= sol.primal * (1 + 1e-5)
     assert_close(sol.value, best, rtol=1e-4)
 
@@ -85,6 +86,7 @@ def test_agrees_with_pot(rng):
     assert_close(solve(mu, nu).value, expected[0], rtol=1e-6)
 
 
+@pytest.mark.float64
 def test_the_entropic_value_comes_down_to_it(rng):
     mu, nu = pair(rng)
     exact = solve(mu, nu)
@@ -98,7 +100,7 @@ def test_equal_masses_at_a_large_rho_are_balanced_transport(rng):
     mu, nu = random_measure(rng, 8, 1), random_measure(rng, 8, 1)
     assert_close(solve(mu, nu, 1e7).value, mf.wasserstein(mu, nu) ** 2, rtol=1e-6)
     half = solve(mu, nu, (np.inf, 100.0))
-    assert half.marginal_error <= 1e-12
+    assert half.marginal_error <= rounded(1e-12)
     assert_close(half.coupling.marginals[0], mu.weights)
     assert half.value > solve(mu, nu).value
 
@@ -121,7 +123,7 @@ def test_gradients_match_finite_differences(rng):
 
     def along(t):
         moved = mf.Measure(mu.points + t * points, mu.weights + t * weights)
-        return solve(moved, nu, tolerance=1e-13).value
+        return solve(moved, nu, tolerance=rounded(1e-13)).value
 
     assert_close(jax.grad(along)(0.0), (along(1e-5) - along(-1e-5)) / 2e-5, rtol=1e-5)
     odd = mf.Measure(mu.points.at[-1].set(jnp.nan), mu.weights.at[-1].set(0.0))
