@@ -24,6 +24,8 @@ class Alternation(eqx.Module):
         attracts; otherwise it is in units of the cost.
       axes: starts pair so many leading principal axes of the two measures, in all signs.
       random: so many more starts with axes turned at random.
+      clusters: more starts from so many clusters of either measure, matched exactly to begin with;
+        for measures that have clusters, or shapes that a few centroids tell (zero: none).
       inner: the iterations of Sinkhorn between two transforms.
       hottest: the first temperature, as a multiple of epsilon; the regularizer waits until it is
         cold, since under a norm the zero transform attracts at every temperature.
@@ -47,6 +49,7 @@ class Alternation(eqx.Module):
     relative: bool = eqx.field(static=True)
     axes: int
     random: int
+    clusters: int
     inner: int
     hottest: float
     cooling: float
@@ -66,6 +69,7 @@ class Alternation(eqx.Module):
         relative: bool = True,
         axes: int = 3,
         random: int = 0,
+        clusters: int = 0,
         inner: int = 10,
         hottest: Any = 2.0,
         cooling: Any = 0.9,
@@ -88,9 +92,11 @@ class Alternation(eqx.Module):
         for name, count in (("axes", axes), ("inner", inner), ("max_steps", max_steps)):
             _checked(name, count, count >= 1, "at least 1")
         _checked("random", random, random >= 0, "nonnegative")
+        _checked("clusters", clusters, clusters == 0 or clusters >= 2, "zero or at least two")
         _checked("finalists", finalists, finalists >= 1, "at least 1")
         self.step = None if step is None else _checked("step", step, step > 0, "positive")
         self.relative, self.axes, self.random, self.inner = relative, axes, random, inner
+        self.clusters = clusters
         self.max_steps, self.sample, self.finalists = max_steps, sample, finalists
         self.memory = memory
         self.mesh = None if mesh is None else jax.sharding.Mesh(mesh.devices, mesh.axis_names)

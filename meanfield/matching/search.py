@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int, PRNGKeyArray
 
 from .alternation import Alternation
+from .clusters import cluster_starts
 from .descent import Descent, Schedule, begun, completed, descend, objectives
 from .ladder import extended, ladder
 from .match import Starts
@@ -100,6 +101,9 @@ def _from_starts(
         transforms = _from_inner_products(small, solver, key)
     else:
         transforms = _starts(small, solver, key) / small.regularizer.ridge
+    if given is None and solver.clusters:
+        coarse = cluster_starts(small, int(solver.clusters), key)
+        transforms = np.concatenate([transforms, coarse])
     at = _descended(small, begun(small, transforms), schedule, solver)
     return completed(small, at, schedule.epsilon, 0.0, 1, _way(small, solver), at.alone)
 

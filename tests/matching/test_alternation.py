@@ -198,6 +198,7 @@ def test_blocks_of_rows_that_are_filled_up_add_nothing(rng, monkeypatch):
         {"hottest": 0.5},
         {"cooling": 1.0},
         {"axes": 0},
+        {"clusters": 1},
         {"finalists": 0},
         {"step": -1},
     ],
