@@ -76,12 +76,8 @@ def relaxed_match(
 
 
 def _check(solver: Alternation) -> None:
-    for name, taken in (
-        ("step", solver.step),
-        ("mesh", solver.mesh),
-        ("clusters", solver.clusters),
-    ):
-        if taken:
+    for name in ("step", "mesh", "clusters"):
+        if getattr(solver, name):
             raise ValueError(
                 f"`{name}` of Alternation() is not taken by unbalanced or signed problems, whose "
                 "steps have a length of their own, on one device; leave it out."
