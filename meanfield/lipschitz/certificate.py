@@ -57,8 +57,8 @@ def certify(
     It is the smallest of all that are known: the constant at mu plus the radius times the largest
     derivative of the Jacobian in the ball (`ball-bend`), the constants of all parts inflated by
     what the ball can do to them (`ball-reach`), and the bound on the smallest ball of points around
-    the origin that holds the measures. The last is all there is for L2 attention, norms of queries
-    and keys, soft caps and choices other than the softmax.
+    the origin that holds the measures. The last is all there is for norms of queries and keys, soft
+    caps and choices other than the softmax.
 
     Args:
       f: attention, norms, perceptrons, and what is made of them.

@@ -8,7 +8,6 @@ import pytest
 from atom_jacobians import jacobians, norm
 from random_maps import (
     DIM,
-    l2_attention,
     mlp,
     multihead,
     random_measure,
@@ -63,7 +62,6 @@ def plain(key, **more):
 
 
 CHOSEN = {
-    "l2": l2_attention,
     "soft-cap": lambda key: plain(key, soft_cap=1.0),
     "chi-square": lambda key: plain(key, choice=mf.ChiSquare(1.0)),
     "sigmoid": lambda key: plain(key, choice=mf.attention.Sigmoid()),

@@ -9,6 +9,7 @@ from atom_jacobians import jacobians, norm
 from random_maps import (
     DIM,
     as_installed,
+    l2_attention,
     mlp,
     multihead,
     random_measure,
@@ -27,6 +28,7 @@ COPIES = 2
 KINDS = {
     "self-attention": self_attention,
     "multihead": multihead,
+    "l2": l2_attention,
     "mlp": mlp,
     "gated-mlp": lambda key: mlp(key, gated=True),
     "layer-norm": lambda key: mf.LayerNorm(jr.normal(key, (DIM,)), jr.normal(key, (DIM,))),
@@ -45,7 +47,7 @@ KINDS = {
     "causal-rotary": lambda key: mf.CausalAttention(multihead(key, rotary=mf.Rotary()), window=3),
 }
 # Ascents cost a program each; the other kinds share the rules that these have.
-ASCENDED = ("self-attention", "multihead", "block", "causal-rotary", "gated-mlp")
+ASCENDED = ("self-attention", "multihead", "l2", "block", "causal-rotary", "gated-mlp")
 ORDERED = ("rotary", "relative-bias", "causal", "causal-rotary")
 
 
@@ -107,7 +109,7 @@ def test_nothing_in_the_ball_beats_its_certificate(kind):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["self-attention", "multihead", "causal"])
+@pytest.mark.parametrize("kind", ["self-attention", "multihead", "l2", "causal"])
 def test_outputs_stay_within_the_displacement_bound(kind):
     f, mu = drawn(kind)
     split = mu.split(COPIES)

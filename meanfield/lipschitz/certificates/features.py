@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 
 from meanfield.attention import (
     AbstractAttention,
+    L2Attention,
     MultiheadAttention,
     Rotary,
     SelfAttention,
@@ -57,7 +58,7 @@ def heads_at(
 class Projections(eqx.Module):
     """The affine maps of one head: the scale of the scores is in the query, and the output
     projection is orthogonal, so that sizes of values are those that come out. `lost` covers the
-    rounding of that in V."""
+    rounding of that in V, `bowl` is the lambda of scores that are distances."""
 
     query: Float[Array, "k d"]
     query_bias: Float[Array, " k"]
@@ -67,13 +68,14 @@ class Projections(eqx.Module):
     output: Float[Array, "e v"]
     lost: float
     rotary: Rotary | None = None
+    bowl: float = 0.0
 
 
 @singledispatch
 def _projections(f: AbstractAttention) -> Iterator[Projections]:
     raise TypeError(
-        f"`f` has no certificate on a ball: {type(f).__name__} has no rule; SelfAttention and "
-        "MultiheadAttention have. On a domain, `lipschitz_bound` may have one."
+        f"`f` has no certificate on a ball: {type(f).__name__} has no rule; SelfAttention, "
+        "MultiheadAttention and L2Attention have. On a domain, `lipschitz_bound` may have one."
     )
 
 
@@ -111,6 +113,16 @@ def _(f: MultiheadAttention) -> Iterator[Projections]:
         )
 
 
+@_projections.register
+def _(f: L2Attention) -> Iterator[Projections]:
+    H, k, _ = f.query_proj.shape
+    zero = np.zeros(k)
+    for h in range(H):
+        query, key = 2 * f.sharpness * float64(f.query_proj[h]), float64(f.key_proj[h])
+        value, output, lost = _folded(float64(f.output_proj[h]), float64(f.value_proj[h]), H)
+        yield Projections(query, zero, key, zero, value, output, lost, bowl=f.sharpness)
+
+
 def _folded(output: Array, value: Array, heads: int) -> tuple[Array, Array, float]:
     """R V and Z with Z (R V) = O V and orthonormal columns in Z; and what covers the rounding E of
     that in the norm of R V: |sum_h E_h y_h| <= sqrt(H) (sum_h |E_h|^2 |y_h|^2)^(1/2)."""
@@ -126,6 +138,8 @@ def _head(
     x = atoms.points
     q, k = x @ one.query.T + one.query_bias, x @ one.key.T + one.key_bias
     turned, angles = q[:, None, :], None
+    if one.bowl:
+        turned = turned - 2 * one.bowl * k
     if one.rotary is not None:
         if atoms.positions is None:
             raise ValueError(
@@ -138,7 +152,7 @@ def _head(
     beside = np.broadcast_to(np.log(atoms.masses), (len(q), len(q)))
     if f.score_bias is not None:
         beside = beside + _biases(f, atoms)[h]
-    logits = q @ k.T + beside
+    logits = q @ k.T - one.bowl * np.sum(k**2, axis=1) + beside
     if visible is not None:
         logits = np.where(visible, logits, -np.inf)
     likes = np.exp(logits - logits.max(axis=1, keepdims=True))
@@ -155,6 +169,7 @@ def _head(
         angles=angles,
         far=longest(x),
         lost=one.lost,
+        bowl=one.bowl,
         offset=float(np.abs(beside).max()),
     )
 

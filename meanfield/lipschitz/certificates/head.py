@@ -1,7 +1,8 @@
 r"""One head at a measure in float64: shares, centred values and keys, slopes of scores.
 
-Scores are $\langle q_i, k_j \rangle$ with $q_i = R_i (Q x_i + \cdot)$, $k_j = R_j (K x_j + \cdot)$,
-values are $V x_j + \cdot$; $R_j$ turns features by position and is the identity without rotary.
+Scores are $\langle q_i, k_j \rangle - \lambda |k_j|^2$ with $q_i = R_i (Q x_i + \cdot)$,
+$k_j = R_j (K x_j + \cdot)$, values are $V x_j + \cdot$; $R_j$ turns features by position and is the
+identity without rotary, $\lambda$ is zero but for scores that are distances, which do not turn.
 """
 
 import equinox as eqx
@@ -45,12 +46,13 @@ class Head(eqx.Module):
     Args:
       query, key, value: Q (k, d) with the scale of the scores, K (k, d), V (v, d).
       q, k, v: features of the n atoms; q and k turned by their positions.
-      turned: R_j^T q_i, shape (n, n, k), or (n, 1, k) without rotary.
+      turned: R_j^T q_i - 2 lambda k_j, shape (n, n, k), or (n, 1, k) where j does not matter.
       shares: P, shape (n, n).
       output: O, shape (e, v).
       angles: cosines and sines of each position, or None without rotary.
       far: the largest |x_i|; offset: the largest part of a logit beside the score.
       lost: a bound on an error of V in norm, besides that of its features.
+      bowl: lambda.
     """
 
     query: Float[Array, "k d"]
@@ -66,6 +68,7 @@ class Head(eqx.Module):
     far: float
     offset: float
     lost: float = 0.0
+    bowl: float = 0.0
 
     @property
     def rounding(self) -> float:
@@ -76,16 +79,16 @@ class Head(eqx.Module):
         q, key = longest(self.q), longest(self.k)
         # what a score is a sum of: products of features, each of them a sum of d products
         query_sum, key_sum = (self.far * _frobenius(x) for x in (self.query, self.key))
-        parts = query_sum * key + q * key_sum + q * key
+        parts = query_sum * key + q * key_sum + q * key + self.bowl * key * (2 * key_sum + key)
         shares = (d + k + 8) * (parts + self.offset)
         return EPS * (4 * shares + 2 * n * max(k, self.v.shape[1], 8) + d + 64)
 
     @property
     def sizes(self) -> tuple[float, float, float]:
-        """What the features of queries, keys and values are sums of, at most."""
+        """What `turned`, and the features of keys and values, are sums of at most."""
         q = longest(self.q) + self.far * _frobenius(self.query)
         k = longest(self.k) + self.far * _frobenius(self.key)
-        return q, k, longest(self.v) + self.far * self.value_size
+        return q + 2 * self.bowl * k, k, longest(self.v) + self.far * self.value_size
 
     @property
     def value_size(self) -> float:
@@ -115,8 +118,14 @@ class Head(eqx.Module):
 
     @property
     def aligned(self) -> bool:
-        """Whether the slope of the scores along an atom is the same for all atoms."""
-        return self.turned.shape[1] == 1
+        """Whether the slope of a row of scores along a key is the same for all keys, of parts of
+        atoms too."""
+        return self.turned.shape[1] == 1 and not self.bowl
+
+    @property
+    def turns(self) -> bool:
+        """Whether positions turn features apart."""
+        return self.angles is not None and len(self.q) > 1
 
     @property
     def means(self) -> Float[Array, "n v"]:
@@ -127,15 +136,12 @@ class Head(eqx.Module):
         """|b_ij|: how fast an atom changes the score it is given."""
         return np.linalg.norm(self.turned @ self.key, axis=-1)
 
-    def cross(self) -> tuple[float, float, float]:
-        r"""Bounds on $\\|V\\|$, on the products of a query's and a key's move, and on the query."""
-        across = product_norm(self.query.T, self.key)
-        query = spectral_norm(self.query)
-        return (
-            spectral_norm(self.value),
-            across if self.aligned else query * spectral_norm(self.key),
-            query,
-        )
+    def cross(self) -> tuple[float, float, float, float]:
+        r"""Bounds on $\\|V\\|$, on the products of a query's and a key's move, on the query, and on
+        the second derivative of a score in its key, $2 \lambda \\|K\\|^2$."""
+        query, key = spectral_norm(self.query), spectral_norm(self.key)
+        across = query * key if self.turns else product_norm(self.query.T, self.key)
+        return spectral_norm(self.value), across, query, 2 * self.bowl * key**2
 
     def local(self, i: int) -> Float[Array, "v d"]:
         """D_i before the output projection."""
@@ -151,8 +157,11 @@ class Head(eqx.Module):
 
     def forward(self, moves: Float[Array, "r n d"]) -> Float[Array, "r n v"]:
         """J applied to some moves of the atoms, before the output projection."""
-        keys = np.swapaxes(self._turn(moves @ self.key.T), 1, 2)
-        weight = self.shares * (self.q @ keys + self._turn(moves @ self.query.T) @ self.k.T)
+        keys = self._turn(moves @ self.key.T)
+        scores = self.q @ np.swapaxes(keys, 1, 2) + self._turn(moves @ self.query.T) @ self.k.T
+        if self.bowl:
+            scores -= 2 * self.bowl * np.sum(keys * self.k, axis=-1)[:, None]
+        weight = self.shares * scores
         centred = weight @ self.v - weight.sum(-1, keepdims=True) * self.means
         return centred + self.shares @ (moves @ self.value.T)
 
@@ -160,7 +169,10 @@ class Head(eqx.Module):
         """The transpose of `forward`."""
         level = np.sum(pulls * self.means, axis=-1, keepdims=True)
         weight = self.shares * (pulls @ self.v.T - level)
-        moves = self._turn(np.swapaxes(weight, 1, 2) @ self.q, -1) @ self.key
+        along = np.swapaxes(weight, 1, 2) @ self.q
+        if self.bowl:
+            along -= 2 * self.bowl * weight.sum(1)[..., None] * self.k
+        moves = self._turn(along, -1) @ self.key
         moves += self._turn(weight @ self.k, -1) @ self.query
         return moves + (self.shares.T @ pulls) @ self.value
 

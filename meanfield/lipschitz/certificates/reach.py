@@ -44,7 +44,7 @@ class Reach(eqx.Module):
     spread: Float[Array, " n"]
 
 
-def reach(head: Head, t: float, cross: tuple[float, float, float]) -> Reach:
+def reach(head: Head, t: float, cross: tuple[float, float, float, float]) -> Reach:
     """The sizes of a head in the ball of radius t; `cross` is `head.cross()`, the
     same for all radii."""
     n = len(head.q)
@@ -61,12 +61,13 @@ def reach(head: Head, t: float, cross: tuple[float, float, float]) -> Reach:
 class _Rows:
     """A block of query rows of a head, and the expectations over all shares they can have."""
 
-    def __init__(self, head: Head, rows: slice, t: float, cross: tuple[float, float, float]):
+    def __init__(self, head: Head, rows: slice, t: float, cross: tuple[float, float, float, float]):
         self.t, self.aligned, self.shares = t, head.aligned, head.shares[rows]
-        self.value, self.across, query = cross
+        self.value, self.across, query, bowl = cross
+        self.sway = self.across + bowl  # how fast slopes of scores change
         self.values = head.v - (self.shares @ head.v)[:, None]
         keys = head.k - (self.shares @ head.k)[:, None]
-        self.keys = keys @ _root(head.query) if head.aligned else keys * query
+        self.keys = keys * query if head.turns else keys @ _root(head.query)
         seen = self.shares > 0
         # sizes are raised by their rounding errors here; what follows is monotone in them
         q, k, v = head.sizes
@@ -77,13 +78,14 @@ class _Rows:
         far_value = np.linalg.norm(self.values, axis=-1) + self.err_value
         self.far_value = np.where(seen, far_value, 0)
         self.far_key = np.where(seen, np.linalg.norm(self.keys, axis=-1) + self.err_key, 0)
-        self.tilt = t * (self.far_key + self.slope + t * self.across)
+        self.tilt = t * (self.far_key + self.slope + t * (self.across + bowl / 2))
         # beyond this, shares that round to zero might matter: nothing is claimed
         tilt = np.where(self.tilt > _FARTHEST, np.inf, self.tilt)
         self.up, self.down = (np.where(seen, self.shares * np.exp(s * tilt), 0) for s in (1, -1))
         mean_slope = (self.shares * self.slope).sum(1)
         # log E e^Delta from below: by Jensen, and by the smallest Delta
-        least = np.maximum(-t * (mean_slope + t * self.across), np.log(self.down.sum(1)))
+        mean_tilt = t * (mean_slope + t * (self.across + bowl / 2))
+        least = np.maximum(-mean_tilt, np.log(self.down.sum(1)))
         self.weight = self.up * np.exp(-least)[:, None]
         self.seen = seen
 
@@ -105,15 +107,15 @@ class _Rows:
         return np.sqrt(np.minimum(_finite(power_norms(weighted @ x)), whole))
 
     def sizes(self) -> dict[str, Array]:
-        t, value, across, slope = self.t, self.value, self.across, self.slope
+        t, value, slope, across, sway = self.t, self.value, self.slope, self.across, self.sway
         one = np.ones_like(self.shares)
         apart_v, apart_k = t * value + self.err_value, t * across + self.err_key
         spread_v = self.moment(self.values, one) + apart_v
         spread_k = self.moment(self.keys, one) + apart_k
-        steep = slope.max(1) + t * across
+        steep = slope.max(1) + t * sway
         # the L^2 size and the largest size of the change of scores along a unit move
-        swing = spread_k + np.sqrt(self.mean(slope**2)) + t * across
-        most = self.far_key + slope + 2 * t * across
+        swing = spread_k + np.sqrt(self.mean(slope**2)) + t * sway
+        most = self.far_key + slope + t * (across + sway)
         most = most + self.mean(most)[:, None]
         shift_v = np.minimum(spread_v, t * (spread_v * swing + value)) + apart_v
         shift_k = np.minimum(spread_k, t * (spread_k * swing + across)) + apart_k
@@ -123,9 +125,9 @@ class _Rows:
             self.moment(self.keys, most) + shift_k * once
         )
         far = self.far_value + shift_v[:, None]
-        column = value + far * (slope + t * across)
-        column_bend = value * most + far * across
-        column_bend += (slope + t * across) * (2 * value + far * most + (spread_v * swing)[:, None])
+        column = value + far * (slope + t * sway)
+        column_bend = value * most + far * sway
+        column_bend += (slope + t * sway) * (2 * value + far * most + (spread_v * swing)[:, None])
         row = np.hypot(value, steep * spread_v) if self.aligned else value + steep * spread_v
         query_bend = value * spread_k + spread_v * across
         return {
@@ -134,9 +136,9 @@ class _Rows:
             "column": self.weight * column,
             "weight": self.weight,
             "query_bend": query_bend + np.minimum(both, bent_v * spread_k),
-            "row_bend": value * swing + steep * (value + bent_v) + spread_v * across,
+            "row_bend": value * swing + steep * (value + bent_v) + spread_v * sway,
             "column_bend": self.weight * column_bend,
-            "bend": 2 * (value * swing + spread_v * across) + bent_v * swing,
+            "bend": 2 * value * swing + spread_v * (across + sway) + bent_v * swing,
             "spread": self.far_value.max(1) + t * value,
         }
 
