@@ -28,6 +28,28 @@ def conditional_mean(
 
 
 @eqx.filter_jit
+def nearest_mean(
+    pairs: BilinearPairs,
+    potential: Float[Array, " m"],
+    weights: Float[Array, " m"],
+    values: Float[Array, "m d"],
+) -> Float[Array, "n d"]:
+    r"""The limit of `conditional_mean` at zero temperature: the mean of the values where $C_{ij} -
+    g_j$ is least, weighted where several are up to rounding."""
+    one = jnp.ones((), potential.dtype)
+
+    def of_rows(block, shared):
+        height, weights, values = shared
+        heights = jnp.where(weights > 0, block.exponents(height, one), -jnp.inf)
+        top = jnp.max(heights, axis=1, keepdims=True)
+        rounding = 256 * jnp.finfo(potential.dtype).eps * (jnp.abs(top) + jnp.max(jnp.abs(height)))
+        chosen = jnp.where(heights >= top - rounding, weights, 0.0)
+        return chosen @ values / jnp.sum(chosen, axis=1, keepdims=True), None
+
+    return stream(pairs, (), (potential, weights, values), of_rows)[0]
+
+
+@eqx.filter_jit
 def likeliest(
     pairs: BilinearPairs,
     potential: Float[Array, " m"],

@@ -3,7 +3,6 @@
 from typing import Any
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
@@ -12,8 +11,9 @@ from ..measure import RESULTS, Measure
 from ..transport import AbstractCoupling, DenseCoupling
 from ..transport.entropic_problem import log_shares
 from .bilinear import BilinearPairs
-from .conditional_mean import conditional_mean, likeliest
-from .task import Task, first_of, pairs_of, source_rows, target_cols
+from .conditional_mean import conditional_mean, nearest_mean
+from .partners import partners
+from .task import Task, source_rows, target_cols
 
 
 class Starts(eqx.Module):
@@ -90,7 +90,8 @@ class Match(eqx.Module):
 
     def map(self, x: Any) -> Float[Array, "k q"]:
         r"""New points of the first space in the second: the mean partner of each,
-        $T(x) = \sum_j p_j(x) y_j$ with $p_j(x) \propto b_j e^{(g_j - c_M(x, y_j)) / \varepsilon}$.
+        $T(x) = \sum_j p_j(x) y_j$ with $p_j(x) \propto b_j e^{(g_j - c_M(x, y_j)) / \varepsilon}$;
+        without entropy the atom of nu where $c_M(x, y_j) - g_j$ is least.
 
         Args:
           x: shape (k, p).
@@ -116,41 +117,44 @@ class Match(eqx.Module):
 
         With squared distances it predicts y; with inner products M is a cross-moment and gives
         directions, not lengths.
+
+        Raises:
+          ValueError: x of another shape; a coupling of matrices, whose transform is between axes.
         """
+        self._refuse_matrices()
         return jnp.asarray(self.centres[1]) + self._centred("x", x, 0) @ self.transform.T
 
     def top(self, k: int) -> tuple[Int[Array, "n k"], Float[Array, "n k"]]:
         """The k likeliest partners of each atom of mu, and their shares of its mass."""
         if not 1 <= k <= self.nu.size:
             raise ValueError(f"`k` must be between 1 and {self.nu.size}; got {k}.")
-        if isinstance(self.coupling, DenseCoupling):
-            rows = self.coupling.matrix
-            sums = jnp.sum(rows, axis=1, keepdims=True)
-            shares, columns = jax.lax.top_k(rows / jnp.where(sums > 0, sums, 1.0), k)
-            return columns.astype(int), shares
-        pairs = first_of(pairs_of(self.task, self.transform[None]))
-        g, b = self.potentials[1], self.task.shares[1]
-        return likeliest(pairs, g, log_shares(b), jnp.asarray(self.epsilon, g.dtype), k)
+        columns, shares = partners(self.coupling, int(k))
+        return jnp.asarray(columns), jnp.asarray(shares, self.transform.dtype)
 
     def _mean(self, pairs: BilinearPairs, side: int, measure: Measure) -> Float[Array, "k d"]:
         potential, weights = self.potentials[side], self.task.shares[side]
         epsilon = jnp.asarray(self.epsilon, potential.dtype)
         values = jnp.where(measure.present[:, None], measure.points, 0).astype(potential.dtype)
+        if not self.epsilon:
+            return nearest_mean(pairs, potential, weights, values)
         return conditional_mean(pairs, potential, log_shares(weights), epsilon, values)
 
     @property
     def _extended(self) -> Task:
-        if isinstance(self.coupling, DenseCoupling):
-            raise ValueError(
-                "This coupling is a matrix between atoms, from a solver of dissimilarities, and "
-                "maps no new points. `.coupling.barycentric(nu.points)` maps the atoms."
-            )
+        self._refuse_matrices()
         if self.task.data.rows.shape[1] or self.task.data.table is not None:
             raise ValueError(
                 "The cost of this match has a part `shared` that is known at its atoms only, so it "
                 "maps no new points. `.coupling.barycentric(nu.points)` maps the atoms."
             )
         return self.task
+
+    def _refuse_matrices(self) -> None:
+        if isinstance(self.coupling, DenseCoupling):
+            raise ValueError(
+                "This coupling is a matrix between atoms, from a solver of dissimilarities, and "
+                "maps no new points. `.coupling.barycentric(nu.points)` maps the atoms."
+            )
 
     def _centred(self, name: str, points: Any, side: int) -> Float[Array, "k d"]:
         points, centre = np.asarray(points), self.centres[side]
