@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from .moments import Cloud
 from .regularizer import inner
 from .task import Task
-from .vertices import Products, Vertex, best_vertex
+from .vertices import Products, Vertex, best_vertex, potentials
 
 
 # A step that lowers the linear objective by less than this share of its terms is no step.
@@ -77,13 +77,13 @@ class Coupled(NamedTuple):
 
 
 class Ended(NamedTuple):
-    """Where a start came to, after how many steps, whether the coupling is its own best answer, and
-    a potential of the columns."""
+    """Where a start came to, at which vertex, after how many steps, and whether it is its own best
+    answer."""
 
     coupled: Coupled
+    vertex: Vertex
     steps: int
     settled: bool
-    potential: Float[np.ndarray, " c"] | None
 
 
 def problem_of(task: Task, clouds: tuple[Cloud, Cloud]) -> Problem:
@@ -116,16 +116,29 @@ def descend_exactly(
     now = _coupled(problem, vertex, transform)
     for step in range(1, max_steps):
         if now.objective <= enough:
-            return Ended(now, step, True, vertex.potential)
+            return Ended(now, vertex, step, True)
         new = best_vertex(problem.products(now.transform), vertex.potential)
         if new.same_as(vertex):
-            return Ended(now, step, True, new.potential)
+            return Ended(now, new, step, True)
         moved = _coupled(problem, new, now.transform)
         slack = _ROUNDING * (abs(now.objective) + abs(problem.task.constant))
         if not _linear(problem, now.transform, moved) < now.objective - slack:
-            return Ended(now, step, True, new.potential)
+            return Ended(now, vertex, step, True)
         now, vertex = moved, new
-    return Ended(now, max_steps, False, vertex.potential)
+    return Ended(now, vertex, max_steps, False)
+
+
+def potentials_of(problem: Problem, ended: Ended) -> tuple[np.ndarray, np.ndarray]:
+    """Potentials of all atoms for the costs of the last transform; zero where none is left."""
+    task, f, g = problem.task, np.zeros(len(problem.x)), np.zeros(len(problem.y))
+    costs = problem.products(ended.coupled.transform)
+    f[problem.rows], g[problem.cols] = potentials(costs, ended.vertex)
+    images = problem.x @ ended.coupled.transform.T
+    half = task.squared * task.weight / 2
+    return (
+        f + problem.alpha + half * np.sum(images**2, axis=1),
+        g + problem.beta + half * np.sum(problem.y**2, axis=1),
+    )
 
 
 def fixed_part(problem: Problem) -> float:

@@ -19,6 +19,7 @@ from .exact_descent import (
     best_transform,
     descend_exactly,
     fixed_part,
+    potentials_of,
     problem_of,
 )
 from .lower_bound import has_data, lower_bound
@@ -76,9 +77,7 @@ def _told(task, measures, clouds, runs, best: Ended, hosted: Problem, bound: flo
     flat = not np.any(found.transform)
     collapsed = flat or is_collapsed(correlation, 0.0, task.epsilon_critical, bare=True)
     mass = float(np.sum(np.asarray(mu.weights, np.float64)))
-    potential = np.zeros(nu.size)
-    if best.potential is not None:
-        potential[hosted.cols] = best.potential
+    f, g = potentials_of(hosted, best)
     return Match(
         coupling=SparseCoupling(
             jnp.asarray(found.rows),
@@ -98,7 +97,7 @@ def _told(task, measures, clouds, runs, best: Ended, hosted: Problem, bound: flo
         result=_result(best, collapsed),
         mu=mu,
         nu=nu,
-        potentials=(jnp.zeros(mu.size, dtype), jnp.asarray(potential, dtype)),
+        potentials=(jnp.asarray(f, dtype), jnp.asarray(g, dtype)),
         centres=(clouds[0].centre, clouds[1].centre),
         task=task,
         lower_bound=bound,

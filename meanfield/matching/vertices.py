@@ -15,10 +15,13 @@ from jaxtyping import Float, Int
 
 # Nearest neighbours are found without the matrix of costs in spaces of at most so many dimensions.
 _FLAT = 12
-# Rounds in which a potential is raised for the coupling found, and rows looked at at once.
-_ROUNDS, _BLOCK = 10, 64
+# Rounds in which a potential is raised for the coupling found, in between and for the last one,
+# those in which ties are loosened, and rows looked at at once.
+_ROUNDS, _LAST, _SWEEPS, _BLOCK = 10, 100, 20, 64
 # Masses that differ by less than this share are equal.
 _EQUAL = 1e-12
+# No tie is left where the second best of each row is apart by this share of the largest such room.
+_CLEAR = 1e-6
 
 
 class Products(NamedTuple):
@@ -80,7 +83,7 @@ def _assigned(costs: Products, lowered: np.ndarray, potential: np.ndarray) -> Ve
     from scipy.optimize import linear_sum_assignment
 
     i, j = linear_sum_assignment(lowered)
-    return Vertex(i, j, costs.a, potential + _raised(lowered, j))
+    return Vertex(i, j, costs.a, potential + _raised(lowered, j, _ROUNDS))
 
 
 def _by_simplex(costs: Products, lowered: np.ndarray, potential: np.ndarray) -> Vertex:
@@ -102,7 +105,49 @@ def _by_simplex(costs: Products, lowered: np.ndarray, potential: np.ndarray) -> 
     return Vertex(i, j, mass * plan[i, j], potential + scale * log["v"])
 
 
-def _raised(lowered: Float[np.ndarray, "n m"], j: Int[np.ndarray, " n"]) -> Float[np.ndarray, " m"]:
+def potentials(costs: Products, vertex: Vertex) -> tuple[np.ndarray, np.ndarray]:
+    """Potentials f and g whose sum is the cost where the coupling has mass, and not above it
+    elsewhere (up to the rounds allowed); equal atoms are moved away from ties."""
+    if vertex.potential is None:
+        g, i, j = _gaussian_potential(costs), vertex.rows, vertex.cols
+        f = -np.sum(costs.u[i] * costs.v[j], axis=1) - g[j]
+        return f[np.argsort(i)], g
+    slack = costs.u @ -costs.v.T - vertex.potential
+    if costs.table is not None:
+        slack += costs.table
+    f = slack.min(axis=1)
+    slack -= f[:, None]
+    if len(vertex.cols) > len(costs.a) or not _bijective(costs, vertex.cols):
+        return f, vertex.potential
+    up = _raised(slack, vertex.cols, _LAST)
+    down = _least_of_rows(slack, up)
+    slack -= up + down[:, None]
+    t = _untied(slack, vertex.cols)
+    g = vertex.potential + up
+    g[vertex.cols] -= t
+    return f + down + t, g
+
+
+def _untied(slack: Float[np.ndarray, "n n"], j: Int[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """By how much the potential of each row can rise, and that of its partner fall, so that no
+    other pair is as cheap: a quarter of the room on both sides at a time, which leaves room."""
+    rows, moved = np.arange(len(j)), np.zeros(len(j))
+    slack[rows, j] = np.inf
+    for _ in range(_SWEEPS):
+        by_row, by_partner = slack.min(axis=1), slack.min(axis=0)[j]
+        if by_row.min() > _CLEAR * by_row.max():
+            break
+        t = (by_row - by_partner) / 4
+        by_column = np.empty_like(t)
+        by_column[j] = t
+        slack += by_column - t[:, None]
+        moved += t
+    return moved
+
+
+def _raised(
+    lowered: Float[np.ndarray, "n m"], j: Int[np.ndarray, " n"], rounds: int
+) -> Float[np.ndarray, " m"]:
     r"""A potential of the columns for which the pairs (i, j(i)) are nearer to the least of their
     rows.
 
@@ -110,7 +155,7 @@ def _raised(lowered: Float[np.ndarray, "n m"], j: Int[np.ndarray, " n"]) -> Floa
     the graph of the pairs; these are some rounds of Bellman and Ford.
     """
     potential, own = np.zeros(lowered.shape[1]), lowered[np.arange(len(j)), j]
-    for _ in range(_ROUNDS):
+    for _ in range(rounds):
         new = own - _least_of_rows(lowered, potential)
         if np.all(new <= potential[j]):
             break
@@ -151,9 +196,10 @@ def _equal(masses: Float[np.ndarray, " n"]) -> bool:
 
 
 def _gaussian_potential(costs: Products) -> Float[np.ndarray, " m"]:
-    r"""Minus half of $\langle v, S^{-1} v \rangle$, where S takes the covariance of u to that of
-    v: Brenier's potential between Gaussians."""
-    return -np.sum(_brought_together(costs)[1] ** 2, axis=1) / 2
+    r"""Minus half of $\langle v, S^{-1} v \rangle$ about the mean, where S takes the covariance of
+    u to that of v: Brenier's potential between Gaussians."""
+    mean = costs.a @ costs.u / costs.a.sum()
+    return -np.sum(_brought_together(costs)[1] ** 2, axis=1) / 2 - costs.v @ mean
 
 
 def _brought_together(costs: Products) -> tuple[np.ndarray, np.ndarray]:
