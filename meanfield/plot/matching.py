@@ -21,6 +21,9 @@ def transform(
     """The transform as a heat map, a column for each feature of x and a row for each of y.
 
     Zero is white; the share of entries that are exactly zero stands below.
+
+    Raises:
+      ValueError: names of another number than the features.
     """
     from matplotlib.colors import LinearSegmentedColormap
 
@@ -31,9 +34,11 @@ def transform(
     ax.figure.colorbar(image, ax=ax, label="entry", pad=0.02)
     label_axes(ax, f"feature of x ({np.mean(values == 0):.0%} zeros)", "feature of y", grid=False)
     if x_names is not None:
-        ax.set_xticks(range(len(x_names)), x_names, rotation=90, fontsize="x-small")
+        names = _one_each("x_names", x_names, values.shape[1], "feature of x")
+        ax.set_xticks(range(len(names)), names, rotation=90, fontsize="x-small")
     if y_names is not None:
-        ax.set_yticks(range(len(y_names)), y_names, fontsize="x-small")
+        names = _one_each("y_names", y_names, values.shape[0], "feature of y")
+        ax.set_yticks(range(len(names)), names, fontsize="x-small")
     return ax
 
 
@@ -43,11 +48,16 @@ def coupling_by_label(
     """How the mass of each label of x is shared among the labels of y, in per cent.
 
     Nothing of size n m is formed.
+
+    Raises:
+      ValueError: labels of another number than the atoms.
     """
     import jax.numpy as jnp
     from matplotlib.colors import LinearSegmentedColormap
 
     ax = new_axes(ax)
+    x_labels = _one_each("x_labels", x_labels, match.mu.size, "atom of mu")
+    y_labels = _one_each("y_labels", y_labels, match.nu.size, "atom of nu")
     (rows, in_x), (cols, in_y) = (_indicators(labels) for labels in (x_labels, y_labels))
     mass = in_x.T @ np.asarray(match.coupling.apply(jnp.asarray(in_y)))
     shares = 100 * mass / np.maximum(mass.sum(axis=1, keepdims=True), 1e-300)
@@ -61,11 +71,15 @@ def coupling_by_label(
 
 
 def joint_embedding(match: Match, labels: Any = None, ax: "Axes | None" = None) -> "Axes":
-    """The atoms of nu (hollow) and the images of those of mu (full), in the plane of nu's largest
-    variance; `labels` colour the atoms of mu."""
+    """The atoms of nu (hollow) and the images of those of mu (full, the means of their partners) in
+    the plane of nu's largest variance; `labels` colour the atoms of mu.
+
+    Raises:
+      ValueError: labels of another number than the atoms of mu.
+    """
     ax = new_axes(ax)
     seen_x, seen_y = np.asarray(match.mu.present), np.asarray(match.nu.present)
-    x = np.asarray(match.map(np.asarray(match.mu.points)[seen_x]))
+    x = np.asarray(match.coupling.barycentric(match.nu.points))[seen_x]
     y = np.asarray(match.nu.points)[seen_y]
     centre = y.mean(axis=0)
     plane = np.linalg.svd(y - centre, full_matrices=False)[2][:2].T
@@ -76,7 +90,8 @@ def joint_embedding(match: Match, labels: Any = None, ax: "Axes | None" = None) 
     if labels is None:
         ax.scatter(*x.T, s=8, color=heat(0.8), label="images of mu")
     else:
-        names, labels = np.unique(np.asarray(labels)), np.asarray(labels)[seen_x]
+        labels = _one_each("labels", labels, match.mu.size, "atom of mu")[seen_x]
+        names = np.unique(labels)
         for name, color in zip(names, layer_colors(len(names)), strict=True):
             ax.scatter(*x[labels == name].T, s=8, color=color, label=f"mu, {name}")
     ax.legend(frameon=False, fontsize="small")
@@ -110,11 +125,16 @@ def regularization_path(
 
     Full dots are strengths where the solver's own starts were run too, crosses are collapsed
     matches. With labels of the atoms of mu and nu, the label transfer accuracy of each match.
+
+    Raises:
+      ValueError: labels of another number than the atoms.
     """
-    ax = new_axes(ax)
+    ax, first = new_axes(ax), path.matches[0]
     shares = 100 * path.nonzeros / path.transforms[0].size
     _along(ax, path, shares, heat(0.8), "nonzero entries")
     if x_labels is not None and y_labels is not None:
+        x_labels = _one_each("x_labels", x_labels, first.mu.size, "atom of mu")
+        y_labels = _one_each("y_labels", y_labels, first.nu.size, "atom of nu")
         accuracy = [100 * _transferred(sol, x_labels, y_labels) for sol in path.matches]
         _along(ax, path, accuracy, ACCENT, "label transfer accuracy")
     right = ax.twinx()
@@ -129,6 +149,15 @@ def regularization_path(
         ax.set_xscale("log")
     label_axes(ax, "strength of the regularizer", "per cent")
     return ax
+
+
+def _one_each(name: str, given: Any, count: int, what: str) -> np.ndarray:
+    array = np.asarray(given)
+    if array.shape != (count,):
+        raise ValueError(
+            f"`{name}` must have one entry for each {what}, {count}; got shape {array.shape}."
+        )
+    return array
 
 
 def _along(ax: "Axes", path: RegularizationPath, values: Any, color: str, label: str) -> None:

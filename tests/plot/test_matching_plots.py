@@ -34,6 +34,31 @@ def test_the_figures_show_the_match(sol):
 
 
 @pytest.mark.slow
+def test_names_and_labels_of_other_lengths_are_refused(sol):
+    import matplotlib
+
+    matplotlib.use("Agg")
+    with pytest.raises(ValueError, match="`x_names` must have one entry for each feature of x, 3"):
+        mf.plot.transform(sol, x_names=["a"])
+    with pytest.raises(ValueError, match="`y_labels` must have one entry for each atom of nu, 11"):
+        mf.plot.coupling_by_label(sol, np.zeros(14), np.zeros(5))
+    with pytest.raises(ValueError, match="`labels` must have one entry for each atom of mu, 14"):
+        mf.plot.joint_embedding(sol, np.zeros(15))
+
+
+@pytest.mark.slow
+def test_a_match_of_matrices_has_a_joint_embedding(sol):
+    """It maps no new points, but its atoms have partners."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    problem, solver = mf.GromovWasserstein(), mf.matching.ConditionalGradient()
+    other = mf.match(sol.mu, sol.nu, problem, solver)
+    ax = mf.plot.joint_embedding(other, np.arange(14) % 2)
+    assert sum(len(dots.get_offsets()) for dots in ax.collections) == 14 + 11
+
+
+@pytest.mark.slow
 def test_a_path_is_drawn_with_its_objective_and_labels(sol):
     import matplotlib
 
