@@ -55,8 +55,7 @@ class ChiSquare(AbstractChoice):
             capped = jnp.zeros_like(scores)
         else:
             cap = jnp.asarray(self.cap, scores.dtype)
-            ends = heights - cap * jnp.asarray(self.scale, scores.dtype)
-            pieces = ramp_level(heights, slopes, 1, ends)
+            pieces = ramp_level(heights, slopes, 1, cap * masses)
             capped = jnp.where(pieces.ended, cap * masses, 0)
         return slopes * pieces.rise + capped, jnp.where(pieces.sloped, slopes, 0)
 

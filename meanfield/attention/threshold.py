@@ -29,20 +29,23 @@ class Pieces(NamedTuple):
     rise: Rows
 
 
-def ramp_level(starts: Rows, slopes: Rows, total, ends: Rows | None = None) -> Pieces:
-    r"""The $\tau$ of each row with $\sum_j m_j\, \mathrm{clip}(b_j - \tau, 0, b_j - e_j) = t$.
+def ramp_level(starts: Rows, slopes: Rows, total, heights: Rows | None = None) -> Pieces:
+    r"""The $\tau$ of each row with $\sum_j \min\{m_j (b_j - \tau)_+, h_j\} = t$.
 
     The sum is piecewise linear and decreasing in tau. It is evaluated at every b_j and e_j from
     prefix sums in sorted order; the least of these points that lies above the level tells the sets.
+    Here $e_j = b_j - h_j / m_j$ is where an entry ends. What has ended counts with its height, not
+    with its slope times the difference of two rounded points.
 
     Args:
-      starts: b. An entry of slope zero takes no part, whatever its b and e (if finite).
+      starts: b. An entry of slope zero takes no part, whatever its b and h (if finite).
       slopes: m >= 0.
       total: t > 0. Where the sum cannot reach it, all entries end.
-      ends: e <= b, or None for -inf.
+      heights: h > 0 where m > 0, or None for no end.
     """
-    cut = jax.lax.stop_gradient(_ramp_cut(starts, slopes, total, ends))
     present = slopes > 0
+    ends = None if heights is None else starts - heights / jnp.where(present, slopes, 1)
+    cut = jax.lax.stop_gradient(_ramp_cut(starts, slopes, total, ends, heights))
     begun = present & (starts > cut)
     ended = jnp.zeros_like(begun) if ends is None else present & (ends > cut)
     sloped = begun & ~ended
@@ -53,14 +56,16 @@ def ramp_level(starts: Rows, slopes: Rows, total, ends: Rows | None = None) -> P
     below = jnp.where(sloped, starts - top, 0)
     weight = jnp.where(sloped, slopes, 0)
     reached = _total(weight * below)
-    if ends is not None:
-        reached = reached + _total(jnp.where(ended, slopes * (starts - ends), 0))
+    if heights is not None:
+        reached = reached + _total(jnp.where(ended, heights, 0))
     mass = _total(weight)
     level = (reached - total) / jnp.where(mass > 0, mass, 1)
     return Pieces(sloped, ended, jnp.where(sloped, jnp.maximum(below - level, 0), 0))
 
 
-def _ramp_cut(starts: Rows, slopes: Rows, total, ends: Rows | None) -> Float[Array, "... 1"]:
+def _ramp_cut(
+    starts: Rows, slopes: Rows, total, ends: Rows | None, heights: Rows | None
+) -> Float[Array, "... 1"]:
     """Below all points b_j, e_j at which the sum is less than the total, above the others."""
     starts, slopes = jnp.broadcast_arrays(starts, slopes)
     points, weights = starts, slopes
@@ -73,6 +78,9 @@ def _ramp_cut(starts: Rows, slopes: Rows, total, ends: Rows | None) -> Float[Arr
     reached = jnp.cumsum(weights, axis=-1) * drops - jnp.cumsum(weights * drops, axis=-1)
     # where the sum is flat at the total, rounding must not begin the next entry
     rounding = 4 * jnp.finfo(drops.dtype).eps * (total + jnp.cumsum(jnp.abs(weights), -1) * drops)
+    if heights is not None:  # nor may it leave out a whole entry, at slopes near 1 / epsilon
+        least = jnp.min(heights, axis=-1, keepdims=True, where=slopes > 0, initial=jnp.inf)
+        rounding = jnp.minimum(rounding, least / 2)
     return high - _halfway(drops, reached < total - rounding)
 
 

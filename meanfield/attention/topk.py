@@ -43,7 +43,7 @@ def topk_mask(x: Vectors, k: Number, *, scale: Number = 1.0, p: float | int = 2)
     scale = jnp.asarray(scale, x.dtype)
     slopes = jnp.ones_like(x) / scale
     if p == 2:
-        pieces = ramp_level(x, slopes, k, x - scale)
+        pieces = ramp_level(x, slopes, k, jnp.ones_like(x))
         return jnp.where(pieces.ended, 1, jnp.minimum(pieces.rise / scale, 1))
     power = 1 / (p - 1)
     heights = x / scale
@@ -80,7 +80,7 @@ def topk_magnitude(x: Vectors, k: Number, *, scale: Number = 1.0) -> Vectors:
     some = size > 0
     # in the unknown -1/nu the equation is piecewise linear, an entry rising from -1/|x_i|
     starts = -1 / jnp.where(some, size, 1)
-    pieces = ramp_level(starts, size / scale, k, (1 + scale) * starts)
+    pieces = ramp_level(starts, size / scale, k, jnp.ones_like(x))
     # the rise is 1/nu - 1/|x_i|, so that (|x_i| - nu) / |x_i| is this part
     part = pieces.rise * size / (1 + pieces.rise * size)
     return x * jnp.where(pieces.ended, 1, jnp.minimum(part * ((1 + scale) / scale), 1))

@@ -140,9 +140,10 @@ def test_first_and_second_derivatives_agree_with_differences(operator, key):
 def test_float32_agrees_with_float64(key):
     x = vectors(key)
     for operator in (topk_mask, topk_magnitude):
-        single = operator(x.astype(jnp.float32), 3)
-        assert single.dtype == jnp.float32
-        assert_close(single, operator(x, 3), rtol=0, atol=2e-6)
+        for scale in (1.0, 1e-6):  # the second is eight units in the last place
+            single = operator(x.astype(jnp.float32), 3, scale=scale)
+            assert single.dtype == jnp.float32
+            assert_close(single, operator(x, 3, scale=scale), rtol=0, atol=2e-6)
 
 
 @pytest.mark.parametrize(
