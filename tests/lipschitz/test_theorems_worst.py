@@ -55,6 +55,7 @@ def test_repulsive_attention_has_the_closed_form_within_a_factor_two(s, at_the_p
     assert above.value == pytest.approx(upper, rel=2e-3)
 
 
+@pytest.mark.float64  # a mass of 1 - 1e-9
 @pytest.mark.parametrize("s", [0.5, 1.0, 3.0])
 def test_in_w_1_the_bound_is_sharp_up_to_the_query_part(s):
     f = attention(-s * jnp.eye(1))
