@@ -26,6 +26,7 @@ def transform(
       ValueError: names of another number than the features.
     """
     from matplotlib.colors import LinearSegmentedColormap
+    from matplotlib.ticker import MaxNLocator
 
     ax, values = new_axes(ax), np.asarray(match.transform)
     ramp = LinearSegmentedColormap.from_list("signed", [ACCENT, "#ffffff", heat(0.8)])
@@ -33,6 +34,8 @@ def transform(
     image = ax.imshow(values, cmap=ramp, vmin=-size, vmax=size, aspect="auto")
     ax.figure.colorbar(image, ax=ax, label="entry", pad=0.02)
     label_axes(ax, f"feature of x ({np.mean(values == 0):.0%} zeros)", "feature of y", grid=False)
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_locator(MaxNLocator(integer=True))
     if x_names is not None:
         names = _one_each("x_names", x_names, values.shape[1], "feature of x")
         ax.set_xticks(range(len(names)), names, rotation=90, fontsize="x-small")
