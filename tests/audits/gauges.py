@@ -5,6 +5,7 @@ import dataclasses
 from pathlib import Path
 
 import equinox as eqx
+import gauge_changes
 import jax
 import numpy as np
 import pytest
@@ -74,48 +75,19 @@ def permuted(f: MultiheadAttention, order: np.ndarray) -> MultiheadAttention:
 
 
 def regauged(f: MultiheadAttention, rng) -> MultiheadAttention:
-    """The same map with other factors: what multiplies a query divides a key, and so on."""
-    G, k, _ = f.key_proj.shape
-    v = f.value_proj.shape[1]
-    C = np.stack([_score_gauge(f, k, rng) for _ in range(G)])
-    D = rng.normal(size=(G, v, v)) + 3 * np.eye(v)
-    back = np.linalg.solve(D, np.broadcast_to(np.eye(v), D.shape))
-    forth = np.linalg.solve(C.swapaxes(1, 2), np.broadcast_to(np.eye(k), C.shape))
-    each = np.repeat(np.arange(G), f.group)
-    fields = {
-        "query_proj": C[each] @ f.query_proj,
-        "key_proj": forth @ f.key_proj,
-        "value_proj": D @ f.value_proj,
-        "output_proj": np.asarray(f.output_proj) @ back[each],
-    }
-    if f.query_bias is not None:
-        fields["query_bias"] = np.einsum("hkl,hl->hk", C[each], f.query_bias)
-    if f.key_bias is not None:
-        fields["key_bias"] = np.einsum("hkl,hl->hk", forth, f.key_bias)
-        if f.rotary is None and f.key_norm is None:
-            fields["key_bias"] += rng.normal(size=(G, k))  # softmax does not see it
-    if f.value_bias is not None:
-        fields["value_bias"] = np.einsum("hkl,hl->hk", D, f.value_bias)
-    g = with_fields(f, **fields)
+    """The same map with other factors, and other biases where shares that sum to one hide them."""
+    g = gauge_changes.regauged(f, rng)
+    groups = f.value_proj.shape[:2]
+    if f.key_bias is not None and f.rotary is None and f.key_norm is None:
+        g = with_fields(g, key_bias=g.key_bias + rng.normal(size=f.key_bias.shape))
     if f.value_bias is None or f.output_bias is None:
         return g
-    g = with_fields(g, value_bias=g.value_bias + rng.normal(size=(G, v)))
-    moved = _constant(g) - _constant(f)  # shares sum to one
-    return with_fields(g, output_bias=f.output_bias - moved)
+    g = with_fields(g, value_bias=g.value_bias + rng.normal(size=groups))
+    return with_fields(g, output_bias=f.output_bias - (_constant(g) - _constant(f)))
 
 
 def _constant(f: MultiheadAttention) -> np.ndarray:
     return np.einsum("hev,hv->e", f.output_proj, np.repeat(f.value_bias, f.group, axis=0))
-
-
-def _score_gauge(f: MultiheadAttention, k: int, rng) -> np.ndarray:
-    """What commutes with rotations and norms: any matrix, scaled rotations of planes, signs."""
-    if f.rotary is None:
-        return rng.normal(size=(k, k)) + 3 * np.eye(k)
-    if f.query_norm is not None:
-        return np.diag(np.tile(rng.choice([-1.0, 1.0], k // 2), 2))
-    a, b = (np.diag(x) for x in rng.normal(size=(2, k // 2)))
-    return np.block([[a, -b], [b, a]])
 
 
 def permuted_neurons(f: MLP, order: np.ndarray, rng) -> MLP:
