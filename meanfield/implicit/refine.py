@@ -11,8 +11,10 @@ from jax.scipy.sparse.linalg import cg
 from jaxtyping import PyTree
 
 
+# F, from the unknown to what shall vanish
+Function = Callable[[Any], Any]
 # from (forward, right) to the u with forward(u) = right
-Solve = Callable[[Callable[[Any], Any], Any], Any]
+Solve = Callable[[Function, Any], Any]
 
 
 class AbstractRefinement(eqx.Module):
@@ -20,11 +22,7 @@ class AbstractRefinement(eqx.Module):
 
     @abc.abstractmethod
     def correction(
-        self,
-        function: Callable[[Any], Any],
-        x: PyTree,
-        residual: PyTree,
-        solve: Solve | None = None,
+        self, function: Function, x: PyTree, residual: PyTree, solve: Solve | None = None
     ) -> PyTree:
         """The correction $P^{-1} r$, of the structure of x, for the residual r = F(x).
 
@@ -43,11 +41,7 @@ class Newton(AbstractRefinement):
     solve: Solve | None = None
 
     def correction(
-        self,
-        function: Callable[[Any], Any],
-        x: PyTree,
-        residual: PyTree,
-        solve: Solve | None = None,
+        self, function: Function, x: PyTree, residual: PyTree, solve: Solve | None = None
     ) -> PyTree:
         _, forward = jax.linearize(function, x)
         return solve_linear(forward, residual, self.solve or solve)
@@ -63,11 +57,7 @@ class Preconditioned(AbstractRefinement):
     apply: Callable[[Any, Any], Any]
 
     def correction(
-        self,
-        function: Callable[[Any], Any],
-        x: PyTree,
-        residual: PyTree,
-        solve: Solve | None = None,
+        self, function: Function, x: PyTree, residual: PyTree, solve: Solve | None = None
     ) -> PyTree:
         return self.apply(x, residual)
 
@@ -76,23 +66,17 @@ class Unrefined(AbstractRefinement):
     """No step: the implicit function theorem at the point that the solver left."""
 
     def correction(
-        self,
-        function: Callable[[Any], Any],
-        x: PyTree,
-        residual: PyTree,
-        solve: Solve | None = None,
+        self, function: Function, x: PyTree, residual: PyTree, solve: Solve | None = None
     ) -> PyTree:
         return jax.tree.map(lambda leaf: 0 * leaf, x)
 
 
-def solve_linear(
-    forward: Callable[[Any], Any], right: PyTree, solve: Solve | None = None
-) -> PyTree:
+def solve_linear(forward: Function, right: PyTree, solve: Solve | None = None) -> PyTree:
     """The solution u of forward(u) = right for a linear function, matrix-free."""
     return (solve or _normal_equations)(forward, right)
 
 
-def _normal_equations(forward: Callable[[Any], Any], right: PyTree) -> PyTree:
+def _normal_equations(forward: Function, right: PyTree) -> PyTree:
     """By conjugate gradients on $F^T F u = F^T r$, which break down for no invertible F."""
     leaves = jax.tree.leaves(right)
     size = sum(leaf.size for leaf in leaves)
