@@ -44,7 +44,7 @@ def drawn(rng: np.random.Generator) -> tuple[L2Attention, mf.Measure]:
     query, key = jnp.asarray(size * rng.normal(size=(2, heads, 2, 3)))
     value, output = jnp.asarray(rng.normal(size=(2, heads, 3, 3)))
     points, masses = rng.normal(size=(ATOMS, 3)), np.exp(rng.normal(size=ATOMS))
-    f = L2Attention(query, key, value, output)
+    f = L2Attention(query_proj=query, key_proj=key, value_proj=value, output_proj=output)
     return f, mf.Measure(jnp.asarray(points), jnp.asarray(masses))
 
 
