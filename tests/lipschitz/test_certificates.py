@@ -140,16 +140,19 @@ def test_a_part_of_an_atom_can_take_more_than_its_share():
     assert 1.5 < worst <= mf.certify(f, mu, 0.1).value
 
 
-def small(seed=0, n=5):
-    """One head at a random measure, and its certificate."""
-    f, mu = self_attention(jr.key(seed)), random_measure(jr.key(seed + 100), n=n)
+def small(seed=0, n=5, make=self_attention):
+    """An attention and a random measure."""
+    f, mu = make(jr.key(seed)), random_measure(jr.key(seed + 100), n=n)
     return f, mu
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("p", [1, 2, jnp.inf])
-def test_a_certificate_is_a_function_of_the_measure(p):
-    f, mu = small()
+@pytest.mark.parametrize(
+    ("make", "p"),
+    [(self_attention, 1), (self_attention, 2), (self_attention, jnp.inf), (l2_attention, 2)],
+)
+def test_a_certificate_is_a_function_of_the_measure(make, p):
+    f, mu = small(make=make)
     bound = mf.certify(f, mu, 0.01, p=p).value
 
     def again(nu):

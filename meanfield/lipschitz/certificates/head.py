@@ -79,7 +79,7 @@ class Head(eqx.Module):
         q, key = longest(self.q), longest(self.k)
         # what a score is a sum of: products of features, each of them a sum of d products
         query_sum, key_sum = (self.far * _frobenius(x) for x in (self.query, self.key))
-        parts = query_sum * key + q * key_sum + q * key + self.bowl * key * (2 * key_sum + key)
+        parts = query_sum * key + q * key_sum + q * key + abs(self.bowl) * key * (2 * key_sum + key)
         shares = (d + k + 8) * (parts + self.offset)
         return EPS * (4 * shares + 2 * n * max(k, self.v.shape[1], 8) + d + 64)
 
@@ -88,7 +88,7 @@ class Head(eqx.Module):
         """What `turned`, and the features of keys and values, are sums of at most."""
         q = longest(self.q) + self.far * _frobenius(self.query)
         k = longest(self.k) + self.far * _frobenius(self.key)
-        return q + 2 * self.bowl * k, k, longest(self.v) + self.far * self.value_size
+        return q + 2 * abs(self.bowl) * k, k, longest(self.v) + self.far * self.value_size
 
     @property
     def value_size(self) -> float:
@@ -138,10 +138,10 @@ class Head(eqx.Module):
 
     def cross(self) -> tuple[float, float, float, float]:
         r"""Bounds on $\\|V\\|$, on the products of a query's and a key's move, on the query, and on
-        the second derivative of a score in its key, $2 \lambda \\|K\\|^2$."""
+        the second derivative of a score in its key, $2 |\lambda| \\|K\\|^2$."""
         query, key = spectral_norm(self.query), spectral_norm(self.key)
         across = query * key if self.turns else product_norm(self.query.T, self.key)
-        return spectral_norm(self.value), across, query, 2 * self.bowl * key**2
+        return spectral_norm(self.value), across, query, 2 * abs(self.bowl) * key**2
 
     def local(self, i: int) -> Float[Array, "v d"]:
         """D_i before the output projection."""
