@@ -13,6 +13,8 @@ from meanfield.matching import (
     ColumnGroups,
     CostRegularized,
     GromovWasserstein,
+    Orthogonal,
+    Rank,
     Ridge,
     SquaredDistance,
     match,
@@ -49,6 +51,22 @@ def test_every_step_descends_by_as_much_as_the_theorem_says(step, regularizer, r
         assert value <= before - moved / step + 1e-9
         new = task.regularizer.proximal(transform + step * found.cross, step)
         moved, before, transform = np.sum((new - transform) ** 2), value, new
+
+
+@pytest.mark.parametrize("regularizer", [Rank(1), Orthogonal()], ids=["rank", "orthogonal"])
+def test_steps_of_any_size_descend_by_half_as_much_where_the_regularizer_is_not_convex(
+    regularizer, rng
+):
+    task = problem(rng, regularizer)
+    epsilon, transform = 0.3 * task.epsilon_critical, rng.normal(size=(1, OTHER, DIM))
+    transform = np.asarray(task.regularizer.proximal(transform, 1.0))
+    before, moved, step = np.inf, 0.0, 1.0
+    for step in (0.1, 10.0, 1.0, 1000.0, 0.1):
+        found = at_optimum(task, transform, epsilon)
+        value = objectives(task, found)[0]
+        assert value <= before - moved + 1e-9
+        new = np.asarray(task.regularizer.proximal(transform + step * found.cross, step))
+        moved, before, transform = np.sum((new - transform) ** 2) / (2 * step), value, new
 
 
 @pytest.mark.parametrize("kind", ["inner", "squared"])
