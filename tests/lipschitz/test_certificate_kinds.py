@@ -1,6 +1,7 @@
 """Certificates of chains, whose Jacobians bend no faster than is claimed, and of maps that have a
 bound on a domain alone."""
 
+import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
@@ -92,3 +93,9 @@ def test_without_a_key_many_heads_are_certified_at_most_by_the_bound_at_the_meas
     f, points = multihead(KEY), jr.normal(KEY, (2048 // DIM + 1, DIM))
     mu = mf.Measure(points)
     assert mf.certify(f, mu, 0.0).value <= float(upper_at(f, mu)) * (1 + 1e-12)
+
+
+def test_a_certificate_cannot_be_traced_and_says_so():
+    f = mf.SelfAttention(jnp.eye(2), jnp.eye(2))
+    with pytest.raises(TypeError, match="cannot be traced. Call it outside"):
+        jax.jit(lambda x: mf.certify(f, mf.Measure(x), 0.1).log_value)(jnp.ones((3, 2)))

@@ -2,8 +2,10 @@
 
 import math
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from meanfield.attention import AnyMeasure
 from meanfield.measure import ConditionalMeasure, Measure
@@ -53,6 +55,11 @@ def checked_atoms(mu: AnyMeasure) -> Atoms:
         raise TypeError(
             f"`mu` must be a Measure or a ConditionalMeasure; got {type(mu).__name__}. Wrap points "
             "with mf.Measure(points)."
+        )
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(mu)):
+        raise TypeError(
+            "a certificate is computed on the host, in float64, and cannot be traced. Call it "
+            "outside `jax.jit`, `jax.vmap` and `jax.grad`, for one measure at a time."
         )
     if mu.masses.ndim != jnp.ndim(mu.atoms.weights) + isinstance(mu, ConditionalMeasure):
         raise ValueError("`mu` must be one measure, not a batch.")
