@@ -1,4 +1,4 @@
-r"""Starts from a coarse problem: clusters of both measures, matched exactly from many couplings.
+r"""Starts from a coarse problem: clusters of both measures, matched exactly from many transforms.
 
 A coupling that is a product within every pair of clusters has the cross-moment, and the fixed
 costs, of the coupling P of the clusters. So the problem among such couplings is the one between
@@ -18,18 +18,21 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Float, Int, PRNGKeyArray
 
+from .optima import grouped
 from .starts import systematic_sample
 from .task import Task
 
 
-# The coarse problem is begun from so many random couplings, and so many of its optima are starts.
-_RUNS = 20
+# The coarse problem is begun from so many random transforms and left after so many reflections
+# that lead nowhere; so many of its optima are starts.
+_RUNS = 8
+_PATIENCE = 60
 _STARTS = 4
 # Centres are chosen among so many atoms, and moved at most so often.
 _CANDIDATES = 400
 _ROUNDS = 50
-# Objectives that differ by less than this share of their size are those of one optimum.
-_SAME = 1e-9
+# An objective is lower when it is so by this share of its size.
+_LOWER = 1e-9
 
 
 class Coarse(NamedTuple):
@@ -53,6 +56,12 @@ class Coarse(NamedTuple):
     mass: float
     weight: float
 
+    @property
+    def size(self) -> float:
+        """About that of the entries of a large cross-moment."""
+        squares = np.mean(self.a @ self.x**2) * np.mean(self.b @ self.y**2)
+        return self.mass * float(np.sqrt(squares))
+
     def cross(self, plan: Float[np.ndarray, "k l"]) -> Float[np.ndarray, "q p"]:
         return self.known + self.mass * self.y.T @ plan.T @ self.x
 
@@ -60,32 +69,31 @@ class Coarse(NamedTuple):
         energy = -self.weight / 2 * np.sum(self.cross(plan) ** 2)
         return float(energy + self.mass * np.sum(self.fixed * plan))
 
-    def slope(self, plan: Float[np.ndarray, "k l"]) -> Float[np.ndarray, "k l"]:
-        """The gradient, divided by the mass: the costs of the best transform."""
-        return self.fixed - self.weight * (self.x @ self.cross(plan).T) @ self.y.T
+    def costs(self, cross: Float[np.ndarray, "q p"]) -> Float[np.ndarray, "k l"]:
+        """The costs of the best transform for a cross-moment: the gradient, divided by the mass."""
+        return self.fixed - self.weight * (self.x @ cross.T) @ self.y.T
 
 
 class Vertex(NamedTuple):
-    """A coupling of clusters, its objective, and costs that it is optimal for."""
+    """A coupling of clusters, and its objective."""
 
     value: float
     plan: Float[np.ndarray, "k l"]
-    costs: Float[np.ndarray, "k l"]
 
 
 def cluster_starts(task: Task, count: int, key: PRNGKeyArray) -> Float[np.ndarray, "s q p"]:
     """The transforms of the lowest optima between so many clusters of either measure."""
     root = _root(task)
     coarse = coarsened(task, count, root, key)
-    shape = (_RUNS, len(coarse.a), len(coarse.b))
-    begun = np.asarray(jr.normal(key, shape), np.float64)
-    found = [exchanged(coarse, lowered(coarse, costs)) for costs in begun]
-    found.sort(key=lambda vertex: vertex.value)
-    size = max(abs(found[0].value), np.finfo(float).tiny)
-    lowest = [found[0]] + [
-        two for one, two in itertools.pairwise(found) if two.value > one.value + _SAME * size
-    ]
-    return np.stack([coarse.cross(vertex.plan) @ root.T for vertex in lowest[:_STARTS]])
+    rng = np.random.default_rng(int(jr.bits(key)))
+    found = []
+    for _ in range(_RUNS):
+        cross = coarse.size * rng.normal(size=coarse.known.shape)
+        found.append(reflected(coarse, lowered(coarse, coarse.costs(cross)), rng))
+    transforms = np.stack([coarse.cross(vertex.plan) @ root.T for vertex in found])
+    optimum = grouped(transforms, np.array([vertex.value for vertex in found]), 0.0)
+    first = [int(np.argmax(optimum == number)) for number in range(optimum.max() + 1)]
+    return transforms[first[:_STARTS]]
 
 
 def coarsened(task: Task, count: int, root: np.ndarray, key: PRNGKeyArray) -> Coarse:
@@ -148,26 +156,32 @@ def lowered(coarse: Coarse, costs: Float[np.ndarray, "k l"]) -> Vertex:
     """Exact transport and the best transform in turn, from the coupling that is best for costs."""
     now = _vertex(coarse, costs)
     while True:
-        new = _vertex(coarse, coarse.slope(now.plan))
-        if not new.value < now.value - _SAME * abs(now.value):
+        new = _vertex(coarse, coarse.costs(coarse.cross(now.plan)))
+        if not _lower(new, now):
             return now
         now = new
 
 
-def exchanged(coarse: Coarse, now: Vertex) -> Vertex:
-    """Two clusters of x exchange their costs, and go down from there, as long as any pair ends
-    lower."""
-    while True:
-        best = now
-        for pair in itertools.combinations(range(len(coarse.a)), 2):
-            order = np.arange(len(coarse.a))
-            order[list(pair)] = order[list(pair)][::-1]
-            new = lowered(coarse, best.costs[order])
-            if new.value < best.value - _SAME * abs(best.value):
-                best = new
-        if best is now:
-            return now
-        now = best
+def reflected(coarse: Coarse, now: Vertex, rng: np.random.Generator) -> Vertex:
+    """Reflections that put two centroids of x in each other's place, and what they go down to, as
+    long as one of some random pairs ends lower."""
+    pairs = np.array(list(itertools.combinations(range(len(coarse.a)), 2)))
+    improved = True
+    while improved and len(pairs):
+        improved = False
+        for i, j in rng.permutation(pairs)[:_PATIENCE]:
+            axis = coarse.x[i] - coarse.x[j]
+            cross = coarse.cross(now.plan)
+            mirrored = cross - 2 * np.outer(cross @ axis, axis) / max(axis @ axis, 1e-300)
+            new = lowered(coarse, coarse.costs(mirrored))
+            if _lower(new, now):
+                now, improved = new, True
+                break
+    return now
+
+
+def _lower(new: Vertex, old: Vertex) -> bool:
+    return new.value < old.value - _LOWER * abs(old.value)
 
 
 def _vertex(coarse: Coarse, costs: np.ndarray) -> Vertex:
@@ -175,7 +189,7 @@ def _vertex(coarse: Coarse, costs: np.ndarray) -> Vertex:
 
     size = np.abs(costs).max() or 1.0  # POT's tolerances are absolute
     plan = np.asarray(ot.emd(coarse.a, coarse.b, costs / size))
-    return Vertex(coarse.value(plan), plan, costs)
+    return Vertex(coarse.value(plan), plan)
 
 
 def _root(task: Task) -> Float[np.ndarray, "p r"]:
