@@ -20,8 +20,8 @@ from .turns import Way
 
 # Transforms below this share of the largest cross-moment count as zero.
 _ZERO = 1e-6
-# Marginals that have been met are met better, by this factor or in so many iterations.
-_AIM, _MORE = 0.3, 200
+# Marginals that have been met are met better, by this factor or in at most so many iterations.
+_AIM, _MORE = 0.1, 400
 
 
 class Found(NamedTuple):
