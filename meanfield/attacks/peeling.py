@@ -118,9 +118,11 @@ class _Peel:
         far = method.max_displacement
         longest = jnp.asarray(jnp.inf if far is None else far, targets.dtype)
         room = _Room(method.domain, longest, self.mu.atoms.points[self.index])
-        along = jnp.arange(steps, dtype=targets.dtype) / max(steps - 1, 1)
-        rates = 0.1 * (0.02 + 0.98 * (1 + jnp.cos(jnp.pi * along)) / 2)
-        return _climb(self.image, room, method.objective, targets, log_fraction, rates, method.p)
+        along = np.arange(steps) / max(steps - 1, 1)
+        rates = np.zeros(method.steps)  # of one length, so that one program serves all fractions
+        rates[:steps] = 0.1 * (0.02 + 0.98 * (1 + np.cos(np.pi * along)) / 2)
+        schedule = jnp.asarray(rates, targets.dtype), jnp.asarray(steps)
+        return _climb(self.image, room, method.objective, targets, log_fraction, schedule, method.p)
 
 
 class _Room(eqx.Module):
@@ -150,9 +152,10 @@ class _Climb(eqx.Module):
 
 
 @eqx.filter_jit
-def _climb(image: PeeledImage, room, objective, targets, log_fraction, rates, p) -> _Climb:
+def _climb(image: PeeledImage, room, objective, targets, log_fraction, schedule, p) -> _Climb:
     """Normalised gradient ascent with momentum from each target, over the distance moved if the
-    objective vanishes at rest."""
+    objective vanishes at rest. The schedule: rates, and how many of them are steps."""
+    rates, steps = schedule
     mass = jnp.exp(log_fraction) * image.mass
     unit = mass ** (0.0 if math.isinf(p) else 1 / p)
 
@@ -166,21 +169,22 @@ def _climb(image: PeeledImage, room, objective, targets, log_fraction, rates, p)
         return found / apart if objective.vanishes_at_rest else found
 
     def ascend(start):
-        def step(state, rate):
-            z, velocity, best, best_value = state
+        def step(k, state):
+            z, velocity, best, best_value, history = state
             here, gradient = jax.value_and_grad(value)(z)
             better = here > best_value
             best, best_value = jnp.where(better, z, best), jnp.where(better, here, best_value)
             size = norms(gradient)
             direction = jnp.where(jnp.isfinite(size) & (size > 0), gradient / size, 0.0)
             velocity = 0.8 * velocity + 0.2 * direction
-            z = room.project(z + rate * radius * velocity)
-            return (z, velocity, best, best_value), best_value
+            z = room.project(z + rates[k] * radius * velocity)
+            return z, velocity, best, best_value, history.at[k].set(best_value)
 
         start, radius = room.project(start), room.domain.radius.astype(start.dtype)
-        state = (start, jnp.zeros_like(start), start, jnp.asarray(-jnp.inf, start.dtype))
-        (_, _, z, best), history = jax.lax.scan(step, state, rates)
-        return z, best, history
+        least = jnp.asarray(-jnp.inf, start.dtype)
+        state = (start, jnp.zeros_like(start), start, least, jnp.zeros_like(rates))
+        _, _, z, best, history = jax.lax.fori_loop(0, steps, step, state)
+        return z, best, jnp.where(jnp.arange(rates.size) < steps, history, best)
 
     targets, values, history = jax.vmap(ascend)(targets)
     best = jnp.argmax(values)
@@ -226,10 +230,6 @@ def _curve(points: list[_Point], plain: Canonical, local: Array) -> Attack:
 
     ratios = [point.ratio for point in points]
     stops = tuple(point.stalled for point in points)
-    longest = max(len(point.history) for point in points)
-    histories = [
-        np.pad(point.history, (0, longest - len(point.history)), "edge") for point in points
-    ]
     worst = next((ratio for ratio in ratios if not math.isfinite(ratio)), ratios[0])
     return Attack(
         ratio=column(ratios),
@@ -241,7 +241,7 @@ def _curve(points: list[_Point], plain: Canonical, local: Array) -> Attack:
         radius=column([float(point.measure.radius) for point in points]),
         objective=column([point.objective for point in points]),
         local=local,
-        history=column(histories),
+        history=column([point.history for point in points]),
         result=ending(worst, any(stops)),
         stats={
             "fractions": tuple(point.fraction for point in points),
