@@ -104,7 +104,7 @@ def joint_embedding(match: Match, labels: Any = None, ax: "Axes | None" = None) 
 
 def starts(match: Match, ax: "Axes | None" = None) -> "Axes":
     """The objective that each start came to, from the lowest; starts at one optimum share a
-    colour, hollow ones were not carried on to all atoms."""
+    colour, hollow ones were not carried on to all atoms. Nothing can be below the dashed line."""
     ax, found = new_axes(ax), match.starts
     order = np.argsort(found.objective, kind="stable")
     optima = list(dict.fromkeys(found.optimum[order].tolist()))
@@ -113,6 +113,9 @@ def starts(match: Match, ax: "Axes | None" = None) -> "Axes":
         color = colors[int(found.optimum[k])]
         face = color if found.refined[k] else "none"
         ax.scatter(place, found.objective[k], facecolors=face, edgecolors=color)
+    if np.isfinite(match.lower_bound):
+        ax.axhline(match.lower_bound, color=MUTED, lw=1, ls="--", label="lower bound")
+        ax.legend(frameon=False, fontsize="small")
     label_axes(ax, "start, by objective", "objective")
     return ax
 
