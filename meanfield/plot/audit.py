@@ -81,7 +81,11 @@ def growth(audit: Audit, ax: "Axes | None" = None) -> "Axes":
     plain_ticks(ax)
     label_axes(ax, "tokens", "local Lipschitz constant")
     if lengths:
-        ax.legend(title="layer", frameon=False, fontsize="small", title_fontsize="small")
+        (low, high), rows = ax.get_ylim(), -(-len(ax.get_legend_handles_labels()[0]) // 3)
+        # room for the legend above the lines
+        ax.set_ylim(low, high * (high / low) ** (0.12 + 0.09 * rows))
+        style = {"fontsize": "small", "title_fontsize": "small", "loc": "upper center", "ncols": 3}
+        ax.legend(title="layer", frameon=False, **style)
     return ax
 
 
