@@ -42,6 +42,7 @@ def found(request):
     return slopes(head(), tokens(), request.param, domain=BALL, key=KEY, starts=4, steps=40)
 
 
+@pytest.mark.float64
 @pytest.mark.slow
 def test_moving_along_the_witness_has_the_slope(found):
     f, mu = head(), tokens()
@@ -49,6 +50,7 @@ def test_moving_along_the_witness_has_the_slope(found):
     assert ratio(f, mu, nu, found.p) == pytest.approx(float(found.move), rel=1e-3)
 
 
+@pytest.mark.float64
 @pytest.mark.slow
 def test_splitting_along_the_witness_has_the_slope(found):
     f, mu, i = head(), tokens(), int(found.split_atom)
@@ -72,6 +74,7 @@ def found_field(mu, i, u):
     return jnp.zeros_like(mu.points).at[i].set(u)
 
 
+@pytest.mark.float64
 @pytest.mark.slow
 def test_a_vanishing_mass_along_the_chord_has_the_slope(found):
     if found.p == math.inf:
@@ -125,6 +128,7 @@ def test_absent_atoms_and_copies_change_no_slope(p):
     assert copied.split == pytest.approx(float(expected.split), rel=1e-6)
 
 
+@pytest.mark.float64
 @pytest.mark.slow
 def test_in_one_dimension_w_1_is_the_sum_over_a_column():
     f = mf.SelfAttention(jnp.array([[0.7]]), jnp.array([[1.3]]))

@@ -78,6 +78,7 @@ def quotients(draws):
     return any_weights, equal
 
 
+@pytest.mark.float64  # the oracle
 @pytest.mark.slow
 def test_no_bound_is_below_the_exact_constant_at_any_weights(draws, quotients):
     found, _ = quotients
@@ -91,6 +92,7 @@ def test_no_bound_is_below_the_exact_constant_at_any_weights(draws, quotients):
     assert found["wasserstein-p", 2.0] < 1.1, found
 
 
+@pytest.mark.float64  # the oracle
 @pytest.mark.slow
 def test_no_bound_is_below_the_exact_constant_of_equal_atoms(quotients):
     _, found = quotients

@@ -99,6 +99,7 @@ TRANSFORMED = {
 }
 
 
+@pytest.mark.float64
 @pytest.mark.slow
 @pytest.mark.filterwarnings("error:Explicitly requested dtype")
 @pytest.mark.parametrize("transformed", TRANSFORMED.values(), ids=TRANSFORMED)
@@ -116,6 +117,7 @@ def test_float64_survives_every_transformation(transformed, key):
     assert float(upper_at(*wide)) <= float(got) <= float(upper_at(*wide)) * (1 + 5e-7)
 
 
+@pytest.mark.float64
 @pytest.mark.slow
 def test_the_gradient_of_the_bound_is_that_of_finite_differences(key):
     f, mu = in_dtype(peaked_pair(key, 3), jnp.float64)

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
+from precision import rounded
 from random_maps import as_installed
 
 import meanfield as mf
@@ -51,7 +52,7 @@ def test_its_value_is_the_exact_local_constant(key):
         f = mf.SelfAttention(A, V, a=V[0])
         found = worst_measure(f, BALL)
         local = mf.local_lipschitz(f, found.measure, key=each, upper=False, rtol=1e-6)
-        assert found.value == pytest.approx(float(local.value), rel=1e-8)
+        assert found.value == pytest.approx(float(local.value), rel=rounded(1e-8))
         assert two_dirac_bound(f, BALL).value <= found.value <= mf.lipschitz_bound(f, BALL).value
 
 

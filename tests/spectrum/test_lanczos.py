@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
+from precision import rounded
 
 from meanfield.spectrum import top_singular
 
@@ -40,7 +41,7 @@ def test_agrees_with_a_dense_decomposition(rows, columns, key):
     blocks = jr.normal(key, (1, rows, columns))
     found = search(blocks, key, rtol=1e-6)
     assert found.converged
-    np.testing.assert_allclose(found.value[0], largest(blocks), rtol=1e-10)
+    np.testing.assert_allclose(found.value[0], largest(blocks), rtol=rounded(1e-10))
 
 
 @pytest.mark.slow
@@ -53,14 +54,14 @@ def test_clustered_singular_values_are_no_trouble(values, key):
     block = with_singular_values(key, values, 16, 12)
     found = search(block[None], key, rtol=1e-8)
     assert found.converged
-    np.testing.assert_allclose(found.value[0], max(values), rtol=1e-8)
+    np.testing.assert_allclose(found.value[0], max(values), rtol=rounded(1e-8))
 
 
 @pytest.mark.slow
 def test_the_vector_is_a_unit_vector_that_attains_the_value(key):
     blocks = jr.normal(key, (1, 9, 7))
     found = search(blocks, key)
-    np.testing.assert_allclose(jnp.linalg.norm(found.vector), 1, rtol=1e-12)
+    np.testing.assert_allclose(jnp.linalg.norm(found.vector), 1, rtol=rounded(1e-12))
     np.testing.assert_allclose(jnp.linalg.norm(blocks[0] @ found.vector[0]), found.value[0])
 
 
@@ -87,7 +88,7 @@ def test_the_largest_of_many_blocks_is_found_with_its_block(key):
     best = int(jnp.argmax(found.value))
     exact = [np.linalg.norm(np.asarray(block), 2) for block in blocks]
     assert best == int(np.argmax(exact))
-    np.testing.assert_allclose(found.value[best], max(exact), rtol=1e-10)
+    np.testing.assert_allclose(found.value[best], max(exact), rtol=rounded(1e-10))
 
 
 def test_zero_blocks_have_value_zero_and_do_not_stop_the_others(key):
@@ -95,7 +96,7 @@ def test_zero_blocks_have_value_zero_and_do_not_stop_the_others(key):
     found = search(blocks, key, rtol=1e-8)
     assert found.converged
     np.testing.assert_array_equal(found.value[jnp.array([0, 2])], 0.0)
-    np.testing.assert_allclose(jnp.max(found.value), largest(blocks), rtol=1e-10)
+    np.testing.assert_allclose(jnp.max(found.value), largest(blocks), rtol=rounded(1e-10))
 
 
 def test_the_zero_map_is_known_at_once(key):
@@ -115,28 +116,28 @@ def test_a_block_without_a_start_counts_as_zero(key):
         rtol=1e-8,
     )
     assert found.converged
-    np.testing.assert_allclose(found.value, [largest(blocks[:1]), 0.0], rtol=1e-10)
+    np.testing.assert_allclose(found.value, [largest(blocks[:1]), 0.0], rtol=rounded(1e-10))
 
 
 def test_a_map_of_numbers_is_their_absolute_values(key):
     found = search(jnp.array([[[2.0]], [[-3.0]], [[0.5]]]), key)
     assert found.converged
-    np.testing.assert_allclose(found.value, [2.0, 3.0, 0.5], rtol=1e-14)
+    np.testing.assert_allclose(found.value, [2.0, 3.0, 0.5], rtol=rounded(1e-14))
 
 
 @pytest.mark.slow
 def test_low_rank_ends_early(key):
     block = with_singular_values(key, [3.0, 2.0], 50, 40)
-    found = search(block[None], key, rtol=1e-10)
+    found = search(block[None], key, rtol=rounded(1e-10))
     assert found.converged and found.steps <= 6
-    np.testing.assert_allclose(found.value[0], 3.0, rtol=1e-12)
+    np.testing.assert_allclose(found.value[0], 3.0, rtol=rounded(1e-12))
 
 
 def test_restarts_with_a_small_capacity_find_the_same_value(key):
     blocks = jr.normal(key, (1, 40, 40))
     found = search(blocks, key, rtol=1e-6, capacity=4)
     assert found.converged and found.steps > 8
-    np.testing.assert_allclose(found.value[0], largest(blocks), rtol=1e-10)
+    np.testing.assert_allclose(found.value[0], largest(blocks), rtol=rounded(1e-10))
 
 
 @pytest.mark.slow
@@ -161,4 +162,4 @@ def test_searches_are_batched_by_vmap(key):
     matrices = jr.normal(key, (3, 1, 12, 10))
     found = jax.vmap(lambda blocks: search(blocks, key, rtol=1e-8))(matrices)
     exact = np.linalg.svd(np.asarray(matrices[:, 0]), compute_uv=False)[:, 0]
-    np.testing.assert_allclose(found.value[:, 0], exact, rtol=1e-10)
+    np.testing.assert_allclose(found.value[:, 0], exact, rtol=rounded(1e-10))
