@@ -95,7 +95,6 @@ def of_distortion(problem: AbstractDistortion, mu: Measure, nu: Measure) -> Task
         known=problem.known,
         shared=problem.shared,
         alpha=alpha,
-        center=problem.center,
         norms=0.0 if by_products else 4 * alpha,
         constant=alpha * _constant(clouds, by_products),
     )

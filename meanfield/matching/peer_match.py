@@ -181,5 +181,4 @@ def _task(
         squared=False,
         rho=(np.inf, np.inf),
         known=None,
-        center=True,
     )

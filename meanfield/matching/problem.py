@@ -119,7 +119,6 @@ class CostRegularized(AbstractMatchingProblem):
             known=self.known,
             shared=self.shared,
             alpha=self.alpha,
-            center=self.center,
         )
 
 
@@ -131,7 +130,6 @@ def assembled(
     squared: bool,
     rho: tuple[float, float],
     known: KnownPairs | None,
-    center: bool,
     shared: Shared | None = None,
     alpha: float = 1.0,
     norms: float = 0.0,
@@ -160,7 +158,6 @@ def assembled(
         pinned=known_part,
         moments=Moments(clouds[0].moment, clouds[1].moment),
         constant=constant,
-        symmetric=center and shared is None and known is None and norms == 0,
     )
 
 

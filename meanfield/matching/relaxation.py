@@ -107,7 +107,6 @@ def _of_distortion(
         known=None,
         shared=shared,
         alpha=alpha,
-        center=center,
         norms=0.0 if signs is None else 2 * alpha,
     )
     data = scaled(task.data, 1 / 2)

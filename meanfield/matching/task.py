@@ -73,7 +73,6 @@ class Task(eqx.Module):
       pinned: the moments of pairs known beforehand.
       moments: the second moments of both measures.
       constant: what every coupling pays besides.
-      symmetric: whether the zero transform is stationary (centred, no data, no known pairs).
       signs: those of the coordinates of x and of y in $|x|^2 |y|^2$, all positive by default.
     """
 
@@ -90,7 +89,6 @@ class Task(eqx.Module):
     pinned: Pinned
     moments: Moments
     constant: float
-    symmetric: bool = eqx.field(static=True)
     signs: tuple[Float[np.ndarray, " p"], Float[np.ndarray, " q"]] | None = None
 
     @property
