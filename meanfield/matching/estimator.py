@@ -49,11 +49,16 @@ class Matcher:
     ) -> "Matcher":
         """Match two samples: x of shape (n, p), y of shape (m, q), rows in any order.
 
+        Weights are equal by default, and where those of one sample alone are given, the other has
+        equal ones of the same sum.
+
         Raises:
           ValueError: as `match`.
           RuntimeError: the match collapsed or did not settle.
         """
-        mu, nu = Measure(np.asarray(x), sample_weight), Measure(np.asarray(y), target_weight)
+        x, y = np.asarray(x), np.asarray(y)
+        mu = Measure(x, _weights(sample_weight, target_weight, len(x)))
+        nu = Measure(y, _weights(target_weight, sample_weight, len(y)))
         self.match_ = match(mu, nu, self.problem, self.solver, key=self.key)
         self.transform_ = np.asarray(self.match_.transform)
         self.n_features_in_ = mu.dim
@@ -111,3 +116,10 @@ class Matcher:
         if not hasattr(self, "match_"):
             raise ValueError("This Matcher has not been fitted. Call `fit(x, y)` first.")
         return self.match_
+
+
+def _weights(given: Any, other: Any, size: int) -> Any:
+    """The weights of a sample, or equal ones with the sum of those of the other."""
+    if given is not None or other is None:
+        return given
+    return np.full(size, np.sum(np.asarray(other, np.float64)) / max(size, 1))

@@ -19,7 +19,7 @@ from jaxtyping import Array, Float
 
 from ..implicit import AbstractRefinement, Newton, RefinedRoot, refined_root
 from ..measure import Measure
-from ..transport import EntropicCoupling
+from ..transport import DenseCoupling, EntropicCoupling, SparseCoupling
 from ..transport.entropic_problem import EntropicProblem, log_shares, shares
 from ..transport.softmin import softmin
 from .entrywise import L1, ElasticNet, Nonnegative, Ridge, Support
@@ -96,8 +96,9 @@ def refined_match(
       steps: how many refinement steps.
 
     Raises:
-      ValueError: known pairs, free marginals or signed distances; a regularizer of the singular
-        values, which is decomposed on the host; measures of other sizes.
+      ValueError: no entropy, or a solver of matrices; known pairs, free marginals or signed
+        distances; a regularizer of the singular values, which is decomposed on the host; measures
+        of other sizes.
     """
     task = _task(match, problem, mu, nu, regularizer)
     epsilon = jnp.asarray(match.epsilon if epsilon is None else epsilon, task.x.dtype)
@@ -198,6 +199,11 @@ def _task(match: Match, problem: AbstractMatchingProblem, mu, nu, regularizer) -
     """The task of the match between the measures given, with their derivatives."""
     task = match.task if regularizer is None else _with_regularizer(match.task, regularizer)
     kind = task.regularizer.regularizer
+    if isinstance(match.coupling, SparseCoupling | DenseCoupling):
+        raise ValueError(
+            "`match` must have a temperature and a transform of points: a coupling without entropy "
+            "is a vertex, which does not move. Take Alternation(epsilon)."
+        )
     if not isinstance(kind, _PENALTIES + _CONSTRAINTS):
         raise ValueError(
             f"`match` must have a regularizer with a traceable proximal map; {type(kind).__name__} "

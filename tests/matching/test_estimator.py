@@ -39,6 +39,15 @@ def test_scikit_learn_clones_pipes_and_searches_over_it(rng):
     assert 0 <= found.best_score_ <= 1 and "match__problem" in found.best_params_
 
 
+@pytest.mark.slow
+def test_weights_of_one_sample_give_their_sum_to_the_other(rng):
+    x, y = skewed_points(rng, 12, 3), skewed_points(rng, 9, 2)
+    solver = Alternation(0.2)
+    ones = Matcher(solver=solver).fit(x, y, sample_weight=np.ones(12))
+    assert_allclose(ones.transform_, Matcher(solver=solver).fit(x, y).transform_, rtol=1e-6)
+    assert_allclose(ones.match_.nu.mass, 12)
+
+
 def test_scikit_learn_sees_what_is_fitted():
     validation = pytest.importorskip("sklearn.utils.validation")
     with pytest.raises(ValueError, match="not fitted"):

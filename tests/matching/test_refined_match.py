@@ -153,6 +153,9 @@ def test_matches_without_a_derivative_are_refused():
     with pytest.raises(ValueError, match="without `known` pairs"):
         refined_match(sol, known)
     plain = mf.CostRegularized()
+    exact = mf.match(mu, nu, plain, mf.matching.ExactAlternation(), throw=False)
+    with pytest.raises(ValueError, match="must have a temperature"):
+        refined_match(exact, plain)
     sol = mf.match(mu, nu, plain, mf.Alternation(0.1), throw=False)
     with pytest.raises(ValueError, match=r"`mu` must have points of shape \(24, 3\)"):
         refined_match(sol, plain, nu)
