@@ -103,10 +103,11 @@ def _alternated(mu, nu, problem, solver: Alternation, start: Any, key: PRNGKeyAr
 
 def _check_measures(**measures: Any) -> None:
     for name, measure in measures.items():
-        if not isinstance(measure, Measure) or measure.points.ndim != 2:
+        points: Any = getattr(measure, "points", measure)
+        if not isinstance(measure, Measure) or points.ndim != 2:
             raise ValueError(
                 f"`{name}` must be one Measure; got {type(measure).__name__} of shape "
-                f"{np.shape(getattr(measure, 'points', measure))}. Write mf.Measure(points) for an "
+                f"{np.shape(points)}. Write mf.Measure(points) for an "
                 "array, and match measures of a batch one by one."
             )
 
