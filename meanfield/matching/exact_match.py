@@ -72,8 +72,7 @@ def exact_match(
 
 def _told(task, measures, clouds, runs, best: Ended, hosted: Problem, bound: float) -> Match:
     (mu, nu), found, dtype = measures, best.coupled, task.x.dtype
-    covariance = found.cross - _product(hosted, found)
-    correlation = float(np.linalg.norm(covariance) / task.moments.size)
+    correlation = _correlation(hosted, found)
     flat = not np.any(found.transform)
     collapsed = flat or is_collapsed(correlation, 0.0, task.epsilon_critical, bare=True)
     mass = float(np.sum(np.asarray(mu.weights, np.float64)))
@@ -186,11 +185,13 @@ def _starts(runs: tuple[Ended, ...], task: Task) -> Starts:
     )
 
 
-def _product(problem: Problem, coupled: Coupled) -> Float[np.ndarray, "q p"]:
-    """The cross-moment of the product of the marginals."""
-    weighted = coupled.masses[:, None]
-    means = ((weighted * points).sum(axis=0) for points in _ends(problem, coupled))
-    return np.outer(*reversed(tuple(means)))
+def _correlation(problem: Problem, coupled: Coupled) -> float:
+    """The size of the covariance of the coupling, between zero and one."""
+    masses = coupled.masses / coupled.masses.sum()
+    x, y = (points - masses @ points for points in _ends(problem, coupled))
+    spreads = [float(masses @ np.sum(points**2, axis=1)) for points in (x, y)]
+    covariance = (y.T * masses) @ x
+    return float(np.linalg.norm(covariance) / max(np.sqrt(np.prod(spreads)), 1e-300))
 
 
 def _ends(problem: Problem, coupled: Coupled) -> tuple[np.ndarray, np.ndarray]:

@@ -8,6 +8,7 @@ from meanfield import RESULTS, Measure
 from meanfield.matching import (
     Alternation,
     CostRegularized,
+    ExactAlternation,
     GromovWasserstein,
     InnerProduct,
     MirrorDescent,
@@ -56,3 +57,5 @@ def test_far_from_the_origin_the_product_is_not_returned_quietly(rng):
     assert sol.collapsed and sol.result == RESULTS.match_collapsed
     assert "mean zero" in str(RESULTS[sol.result])
     assert not match(Measure(x), Measure(y)).collapsed
+    exact = match(Measure(x), Measure(y), problem, ExactAlternation(), throw=False)
+    assert exact.correlation > 0.1 and not exact.collapsed  # a vertex is no product
