@@ -3,8 +3,30 @@
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
+from random_maps import multihead, norms, random_measure, random_sequence, slopes
 
+import meanfield as mf
 from meanfield.attention.gauge import score_blocks
+
+
+# Attentions whose gauges differ: norms and rotations leave fewer changes of Q and K.
+GAUGED = {
+    "plain": lambda key: multihead(key),
+    "capped": lambda key: multihead(key, soft_cap=1.5),
+    "both norms": lambda key: multihead(key, **norms(key)),
+    "query norm": lambda key: multihead(key, query_norm=norms(key)["query_norm"]),
+    "key norm": lambda key: multihead(key, key_norm=norms(key)["key_norm"]),
+    "turning": lambda key: multihead(key, rotary=mf.Rotary(theta=7.0)),
+    "sigmoid": lambda key: multihead(key, choice=mf.Sigmoid()),
+    "chi-square": lambda key: multihead(key, choice=mf.ChiSquare(1.0)),
+    "sloped": lambda key: multihead(key, score_bias=slopes()),
+}
+
+
+def measure_for(f, key):
+    """A measure that the attention acts on: a sequence where scores know positions."""
+    ordered = f.rotary is not None or f.score_bias is not None
+    return random_sequence(key, s=3) if ordered else random_measure(key, n=5)
 
 
 def regauged(f, rng):

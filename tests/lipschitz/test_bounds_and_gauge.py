@@ -3,13 +3,10 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from gauge_changes import regauged
+from gauge_changes import GAUGED, measure_for, regauged
 from random_maps import (
     multihead,
     norms,
-    random_measure,
-    random_sequence,
-    slopes,
 )
 
 import meanfield as mf
@@ -21,27 +18,16 @@ from meanfield.lipschitz.images import image
 pytestmark = pytest.mark.float64  # identities up to rounding
 
 
-KINDS = {
-    "plain": lambda key: multihead(key),
-    "capped": lambda key: multihead(key, soft_cap=1.5),
-    "normed": lambda key: multihead(key, **norms(key)),
-    "query norm": lambda key: multihead(key, query_norm=norms(key)["query_norm"]),
-    "key norm": lambda key: multihead(key, key_norm=norms(key)["key_norm"]),
-    "turning": lambda key: multihead(key, rotary=mf.Rotary(theta=7.0)),
+KINDS = GAUGED | {
     "turning, normed": lambda key: multihead(key, rotary=mf.Rotary(theta=7.0), **norms(key)),
-    "sigmoid": lambda key: multihead(key, choice=mf.Sigmoid()),
     "linear": lambda key: multihead(key, choice=mf.Linear()),
-    "chi-square": lambda key: multihead(key, choice=mf.ChiSquare(1.0)),
-    "sloped": lambda key: multihead(key, score_bias=slopes()),
 }
 
 
 def pair(kind, key):
     """An attention, the same in another gauge, and a measure for both."""
     f = KINDS[kind](key)
-    ordered = f.rotary is not None or f.score_bias is not None
-    mu = random_sequence(key, s=3) if ordered else random_measure(key, n=5)
-    return f, regauged(f, np.random.default_rng(1)), mu
+    return f, regauged(f, np.random.default_rng(1)), measure_for(f, key)
 
 
 @pytest.mark.slow
@@ -56,7 +42,7 @@ def test_global_bounds_do_not_depend_on_the_gauge(kind, key):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["plain", "normed", "key norm", "turning"])
+@pytest.mark.parametrize("kind", ["plain", "both norms", "key norm", "turning"])
 def test_upper_bounds_at_a_measure_do_not_depend_on_the_gauge(kind, key):
     f, g, mu = pair(kind, key)
     # the allowance for rounding grows with the condition of the factors

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
+from gauge_changes import GAUGED
 from random_maps import (
     l2_attention,
     layer_norm,
@@ -15,7 +16,6 @@ from random_maps import (
     random_measure,
     random_sequence,
     rms_norm,
-    slopes,
 )
 
 import meanfield as mf
@@ -40,20 +40,11 @@ def identity(x):
     return x
 
 
-KINDS = {
-    "plain": lambda key: multihead(key),
-    "capped": lambda key: multihead(key, soft_cap=1.5),
-    "both norms": lambda key: multihead(key, **norms(key)),
-    "query norm": lambda key: multihead(key, query_norm=norms(key)["query_norm"]),
-    "key norm": lambda key: multihead(key, key_norm=norms(key)["key_norm"]),
-    "turning": lambda key: multihead(key, rotary=mf.Rotary(theta=7.0)),
+KINDS = GAUGED | {
     "half turning": lambda key: multihead(key, rotary=mf.Rotary(theta=7.0, dims=2)),
     "half turning, normed": lambda key: multihead(
         key, rotary=mf.Rotary(theta=7.0, dims=2), **norms(key)
     ),
-    "sigmoid": lambda key: multihead(key, choice=mf.Sigmoid()),
-    "chi-square": lambda key: multihead(key, choice=mf.ChiSquare(1.0)),
-    "sloped": lambda key: multihead(key, score_bias=slopes()),
     "causal": lambda key: mf.CausalAttention(multihead(key)),
     "l2": l2_attention,
     "relu": lambda key: perceptron(key, jax.nn.relu),

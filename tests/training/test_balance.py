@@ -5,15 +5,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from gauge_changes import regauged
+from gauge_changes import GAUGED, measure_for, regauged
 from random_maps import (
     as_installed,
     l2_attention,
     multihead,
     norms,
     random_measure,
-    random_sequence,
-    slopes,
 )
 
 import meanfield as mf
@@ -23,25 +21,11 @@ from meanfield.training import attention_laws, balance_gauge, balancedness
 pytestmark = pytest.mark.float64  # identities up to rounding
 
 
-KINDS = {
-    "plain": lambda key: multihead(key),
+KINDS = GAUGED | {
     "no biases": lambda key: multihead(key, biases=False),
-    "capped": lambda key: multihead(key, soft_cap=1.5),
-    "both norms": lambda key: multihead(key, **norms(key)),
-    "query norm": lambda key: multihead(key, query_norm=norms(key)["query_norm"]),
-    "key norm": lambda key: multihead(key, key_norm=norms(key)["key_norm"]),
-    "turning": lambda key: multihead(key, rotary=mf.Rotary(theta=7.0)),
     "half turning": lambda key: multihead(key, rotary=mf.Rotary(theta=7.0, dims=2)),
     "turning, normed": lambda key: multihead(key, rotary=mf.Rotary(theta=7.0), **norms(key)),
-    "sigmoid": lambda key: multihead(key, choice=mf.Sigmoid()),
-    "chi-square": lambda key: multihead(key, choice=mf.ChiSquare(1.0)),
-    "sloped": lambda key: multihead(key, score_bias=slopes()),
 }
-
-
-def measure(f, key):
-    ordered = f.rotary is not None or f.score_bias is not None
-    return random_sequence(key, s=3) if ordered else random_measure(key, n=5)
 
 
 def sum_of_squares(f):
@@ -52,7 +36,7 @@ def sum_of_squares(f):
 @pytest.mark.parametrize("kind", KINDS)
 def test_balanced_factors_make_the_same_attention(kind, key):
     f = KINDS[kind](key)
-    g, mu = balance_gauge(f), measure(f, key)
+    g, mu = balance_gauge(f), measure_for(f, key)
     out = f(mu).points
     assert float(jnp.max(jnp.abs(g(mu).points - out))) < 1e-12 * float(jnp.max(jnp.abs(out)))
     assert max(map(np.max, balancedness(g).values())) < 1e-14
