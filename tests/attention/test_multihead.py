@@ -7,7 +7,7 @@ import jax.random as jr
 import numpy as np
 import pytest
 from attention_by_loops import bucket, pushforward, turned
-from precision import EPS
+from precision import rounded
 from random_maps import (
     DIM,
     apply,
@@ -188,4 +188,4 @@ def test_a_map_is_a_pytree_whose_weights_can_be_trained(key):
     sizes = [float(jnp.max(jnp.abs(leaf))) for leaf in jax.tree.leaves(gradient)]
     assert len(sizes) == 8  # four projections, four biases
     assert min(sizes[:5] + sizes[6:]) > 1e-6  # a bias common to all keys has no effect
-    assert sizes[5] < 1e4 * EPS * max(sizes)
+    assert sizes[5] < rounded(1e-12)

@@ -283,8 +283,8 @@ def test_weights_of_many_sizes_are_solved_within_rounding(rng):
         a, b = 10.0 ** rng.uniform(-8, 0, size=(2, 200))
         mu, nu = mf.Measure(x, a / a.sum()), mf.Measure(y, b / b.sum())
         sol = mf.optimal_transport(mu, nu, distance, mf.Bottleneck())
-        assert sol.marginal_error <= 1e3 * EPS
-        assert jnp.abs(sol.gap) <= 1e4 * EPS
+        assert sol.marginal_error <= 400 * EPS
+        assert jnp.abs(sol.gap) <= 4000 * EPS
         f, g = sol.potentials
         assert f @ mu.weights + g @ nu.weights > 1e-15
 
