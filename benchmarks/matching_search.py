@@ -119,7 +119,7 @@ def samples(draws: int) -> None:
 
 def memory(n: int = 10_000) -> None:
     """In a process that has compiled nothing: what it takes beyond the library and the measures."""
-    x, y = (mf.Measure(points) for points in rotated(n))
+    x, y = (mf.Measure(points) for points in rotated(n)[:2])
     bare = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     begin = time.process_time()
     sol = mf.match(x, y, mf.GromovWasserstein(), Alternation(memory=2**24), throw=False)
