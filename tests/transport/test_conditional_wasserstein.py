@@ -193,3 +193,14 @@ def test_measures_that_do_not_fit_are_refused(rng):
         mf.conditional_wasserstein(mu, mf.ConditionalMeasure(nu.points[..., :2], base=nu.base))
     with pytest.raises(ValueError, match="`mu` must be one ConditionalMeasure .*jax.vmap"):
         mf.conditional_wasserstein(mf.stack([mu, mu]), nu)
+
+
+@pytest.mark.slow
+def test_powers_that_no_number_holds_leave_the_distance_below_that_of_the_longest_move(rng):
+    x, y = rng.normal(size=(2, 3, 2, 3))
+    x[0, 0] = y[0, 0] = 50.0
+    mu, nu = (mf.ConditionalMeasure(jnp.asarray(z)) for z in (x, y))
+    single = [mf.ConditionalMeasure(jnp.asarray(z, jnp.float32)) for z in (x, y)]
+    value, longest = (mf.conditional_wasserstein(mu, nu, p) for p in (200, jnp.inf))
+    assert longest / 6 ** (1 / 200) <= value * (1 + 1e-6) <= longest * (1 + 1e-6)
+    assert_close(mf.conditional_wasserstein(*single, 200), value, rtol=1e-5)
