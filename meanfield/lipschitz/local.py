@@ -13,6 +13,7 @@ diagonal of masses, and the blocks D_i.
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import jax.random as jr
 from jax.core import Tracer
@@ -23,6 +24,7 @@ from meanfield.measure import RESULTS, Ball
 from meanfield.spectrum import SingularTriplet, top_singular
 
 from .double import in_double
+from .envelope import held, moving
 from .jacobian import jacobian
 from .theorems import lipschitz_bound
 from .upper import has_upper_rule, upper_at
@@ -95,6 +97,12 @@ def local_lipschitz(
 
     with J the derivative in all atoms and D_i that of atom i as a query in a frozen context.
 
+    Runs under `jit` and `vmap`. `value`, `smooth` and `split` have first derivatives, forward and
+    backward, in the points, the masses and the parameters of f: those of the quotient at the
+    tangent that was found, exact where the top singular value stands alone and the search has
+    converged (an error of the order of the residual). All other fields count as constant; second
+    derivatives are refused.
+
     Args:
       f: any in-context map; attention is differentiated in closed form.
       mu: a `Measure`, or a `ConditionalMeasure` for maps that depend on positions. The results
@@ -111,13 +119,14 @@ def local_lipschitz(
     Raises:
       RuntimeError: the search did not converge, or a number is not finite (with `throw`).
       ValueError: mu lives in another dimension than f.
+      NotImplementedError: a second derivative was asked for.
     """
     check_dim(f, mu)
     tolerance = jnp.asarray(rtol, mu.points.dtype)  # an array, so that no value compiles anew
     bounds = lower, upper
     solution = _local_lipschitz(f, mu, key, splitting, tolerance, max_steps, bounds)
-    if upper and not has_upper_rule(f) and not isinstance(solution.upper, Tracer):
-        solution = _bounded_on_domain(solution, f, mu)
+    if upper and not has_upper_rule(f):
+        solution = _bounded_on_domain(solution, *held((f, mu)))
     if throw:
         solution = solution.result.error_if(solution, solution.result != RESULTS.successful)
     return solution
@@ -127,6 +136,8 @@ def _bounded_on_domain(
     solution: LocalLipschitz, f: AbstractInContextMap, mu: AnyMeasure
 ) -> LocalLipschitz:
     """The solution with the bound on the ball of points that holds mu, where there is one."""
+    if any(isinstance(x, Tracer) for x in jax.tree.leaves((solution.upper, f, mu))):
+        return solution
     try:
         bound = lipschitz_bound(f, Ball(float(mu.radius) * (1 + 1e-6))).value
     except (TypeError, ValueError):
@@ -137,6 +148,7 @@ def _bounded_on_domain(
 
 @eqx.filter_jit
 def _local_lipschitz(f, mu, key, splitting, rtol, max_steps, bounds) -> LocalLipschitz:
+    f_now, mu_now, f, mu = f, mu, *held((f, mu))
     derivative = jacobian(f, mu)
     first, second = jr.normal(key, (2, *mu.points.shape), mu.points.dtype)
     moved, move = _smooth_part(derivative, mu, first, rtol, max_steps)
@@ -161,6 +173,7 @@ def _local_lipschitz(f, mu, key, splitting, rtol, max_steps, bounds) -> LocalLip
         jnp.minimum(jnp.where(which == i, jnp.maximum(part, lower), part), bound)
         for i, part in enumerate(parts)
     ]
+    parts = list(moving(tuple(parts), tuple(fields), f_now, mu_now))
     value = jnp.maximum(parts[0], parts[-1])
     finite = jnp.isfinite(value)
     result = RESULTS.where(converged, RESULTS.successful, RESULTS.max_steps_reached)
