@@ -101,6 +101,10 @@ def by_ott(x, y, epsilon):
     return solver(quadratic_problem.QuadraticProblem(first, second)).matrix
 
 
+def _name(solve) -> str:
+    return solve.__name__.removeprefix("by_")
+
+
 def rounded(plan: Any) -> tuple[np.ndarray, float]:
     """A coupling with the marginals met, by a little mass that is moved, and how much it was.
 
@@ -155,12 +159,12 @@ def compare(name: str, x, y, partner, rounds: int, contestants) -> dict:
             seconds[solve].append(taken)
             if not k:
                 told = judged(plan, x, y, partner, epsilon)
-                print(f"{name:18s} {solve.__name__:20s} {told}", flush=True)
+                print(f"{name:18s} {_name(solve):20s} {told}", flush=True)
     best = {solve: np.min(times[1:] or times, axis=0) for solve, times in seconds.items()}
     for solve, (wall, busy) in best.items():
         first = seconds[solve][0]
         print(
-            f"{name:18s} {solve.__name__:20s} first {first[0]:7.2f} s ({first[1]:.2f} of processor)"
+            f"{name:18s} {_name(solve):20s} first {first[0]:7.2f} s ({first[1]:.2f} of processor)"
             f"  then {wall:8.4f} s ({busy:.4f})",
             flush=True,
         )
@@ -181,7 +185,7 @@ def memories(sizes: list[int], contestants, longest: float) -> None:
     for n in sizes:
         for noise in (0.0, NOISE):
             for solve in contestants:
-                alone = ["--alone", solve.__name__, "--sizes", str(n), "--noise", str(noise)]
+                alone = ["--alone", _name(solve), "--sizes", str(n), "--noise", str(noise)]
                 command = [sys.executable, "-W", "ignore", __file__, *alone]
                 try:
                     found = subprocess.run(
@@ -189,7 +193,7 @@ def memories(sizes: list[int], contestants, longest: float) -> None:
                     ).stdout.split()[-1]
                 except subprocess.TimeoutExpired:
                     found = "too long"
-                print(f"rotated {n}, noise {noise}  {solve.__name__:20s} {found} MB", flush=True)
+                print(f"rotated {n}, noise {noise}  {_name(solve):20s} {found} MB", flush=True)
 
 
 def single_cells(x, y, labels, rounds: int) -> None:
@@ -220,33 +224,50 @@ def single_cells(x, y, labels, rounds: int) -> None:
             )
 
 
+CONTESTANTS = {
+    _name(solve): solve
+    for solve in (
+        by_meanfield_exactly,
+        by_meanfield_within,
+        by_meanfield,
+        by_pot,
+        by_pot_with_entropy,
+        by_ott,
+    )
+}
+CLOUDS = ["cells", "rotated", "noisy"]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", type=int, nargs="+", default=[256, 1024, 4096])
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--longest", type=float, default=120.0, help="seconds of one run")
-    parser.add_argument("--only-ours", action="store_true")
+    parser.add_argument(
+        "--contestants", nargs="+", choices=list(CONTESTANTS), default=[*CONTESTANTS]
+    )
+    parser.add_argument("--clouds", choices=CLOUDS, nargs="+", default=CLOUDS)
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--alone", help="the contestant whose memory is told, in this process")
     parser.add_argument("--noise", type=float, default=0.0, help="with --alone")
     options = parser.parse_args()
-    ours = [by_meanfield_exactly, by_meanfield_within, by_meanfield]
-    peers = [] if options.only_ours else [by_pot, by_pot_with_entropy, by_ott]
+    contestants = [CONTESTANTS[name] for name in options.contestants]
     if options.alone:
-        solve = {one.__name__: one for one in [*ours, by_pot, by_pot_with_entropy, by_ott]}
-        print(f"{grown(solve[options.alone], options.sizes[0], options.noise):.0f}")
+        print(f"{grown(CONTESTANTS[options.alone], options.sizes[0], options.noise):.0f}")
         return
     print(f"jax {jax.__version__}, POT {ot.__version__}, {os.cpu_count()} cores")
     if options.memory:
-        memories(options.sizes, [*ours, *peers], options.longest)
+        memories(options.sizes, contestants, options.longest)
         return
-    cells = snare()
+    cells = snare() if "cells" in options.clouds else None
     if cells is not None:
         single_cells(*cells, options.rounds)
         everyone = np.arange(len(cells[0]))
-        compare("SNARE-seq", *cells[:2], everyone, options.rounds, [*ours, *peers])
-    for noise in (0.0, NOISE):
-        taken, before, left = {}, None, [*ours, *peers]
+        compare("SNARE-seq", *cells[:2], everyone, options.rounds, contestants)
+    for kind, noise in (("rotated", 0.0), ("noisy", NOISE)):
+        taken, before, left = {}, None, contestants
+        if kind not in options.clouds:
+            continue
         for n in options.sizes:
             if before is not None:
                 left = [o for o in left if taken[o] * (n / before) ** 3 <= options.longest]
