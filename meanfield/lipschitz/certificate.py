@@ -98,6 +98,7 @@ def certify(
     return found[0]
 
 
+@np.errstate(over="ignore")  # what overflows is an infinite bound, which is one
 def certificate_curve(
     f: AbstractInContextMap,
     mu: AnyMeasure,
@@ -160,6 +161,7 @@ def _near(
     return smallest((_bound(reached, model, ball, names[0]), _bound(bent, model, ball, names[1])))
 
 
+@np.errstate(over="ignore")
 def displacement_bound(
     f: AbstractInContextMap,
     mu: AnyMeasure,

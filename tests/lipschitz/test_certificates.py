@@ -255,3 +255,10 @@ def test_a_vacuous_certificate_is_infinite_and_says_so():
     f = mf.Composition([mf.SelfAttention(300 * jnp.eye(DIM), jnp.eye(DIM)), sharp])
     bound = mf.certify(f, small()[1], 1e3)
     assert bound.log_value > 500 and not np.isnan(bound.value)
+
+
+def test_an_overflow_is_an_infinite_bound_and_no_warning():
+    steep = mf.SelfAttention(1e3 * jnp.eye(DIM), 1e3 * jnp.eye(DIM))
+    with np.errstate(over="raise"):
+        bound = mf.certify(mf.Composition([steep, steep]), small()[1], 0.1)
+    assert bound.log_value > 1e6 and bound.theorem == "meanfield:composition"
