@@ -46,7 +46,7 @@ _ELABORATE = (
 
 
 def pytest_collection_modifyitems(items):
-    items.sort(key=lambda item: item.path.name != "test_tutorials.py")  # the longest file first
+    items.sort(key=lambda item: item.path.name != "test_local_every_kind.py")  # the longest
     for item in items:
         if item.get_closest_marker("float64") and not jax.config.read("jax_enable_x64"):
             item.add_marker(pytest.mark.skip(reason="speaks of float64"))
