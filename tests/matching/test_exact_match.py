@@ -111,6 +111,7 @@ def test_products_on_the_line_are_largest_at_the_monotone_coupling(rng):
     assert largest_product(u, a, v, b) == pytest.approx(expected, rel=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cost", [InnerProduct(), SquaredDistance()], ids=kind)
 def test_isometric_clouds_are_matched_and_certified(rng, cost):
     mu, nu, order = isometric(rng, 150, 4, 6)
@@ -149,6 +150,7 @@ def test_the_lowest_start_is_not_above_conditional_gradients_of_pot(rng):
     assert float(sol.value) == sol.starts.objective.min() and len(sol.starts.steps) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cost", [InnerProduct(), SquaredDistance()], ids=kind)
 @pytest.mark.parametrize("regularizer", REGULARIZERS, ids=kind)
 def test_no_coupling_is_below_the_bound_and_every_step_descends(rng, regularizer, cost):
@@ -183,6 +185,7 @@ def test_a_match_with_entropy_is_above_the_same_bound(rng):
     assert 0 < exact.optimality_gap < soft.optimality_gap
 
 
+@pytest.mark.slow
 def test_laws_of_measures_hold(rng):
     x, y = skewed_points(rng, 20, 3), skewed_points(rng, 20, 2)
     mu, nu = Measure(x), Measure(y)
@@ -221,6 +224,7 @@ def test_a_second_cost_alone_decides_what_the_first_cannot(rng):
         assert float(sol.value) == pytest.approx(sol.lower_bound, abs=1e-9)
 
 
+@pytest.mark.slow
 def test_an_entropic_match_is_carried_on_exactly(rng):
     x, labels = clusters(rng, 60, 4)
     mu, nu = Measure(x), Measure(x[:, :3] + 0.3 * rng.normal(size=(60, 3)))

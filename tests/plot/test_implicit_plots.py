@@ -2,6 +2,7 @@
 
 import matplotlib
 import numpy as np
+import pytest
 
 import meanfield as mf
 from meanfield.training import StepSweep
@@ -22,6 +23,7 @@ def test_errors_of_derivatives_are_drawn_beside_lines_of_slope_one_and_two():
     np.testing.assert_allclose(second[-1, 1] / second[0, 1], 1e-4)
 
 
+@pytest.mark.slow
 def test_the_threshold_shows_a_line_for_each_depth_and_leaves_divergence_out():
     sweeps = [
         StepSweep(depth, np.array([1.1, 0.9]), np.array([np.inf, 0.0]), 0.1, 0.99)

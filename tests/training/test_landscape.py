@@ -82,6 +82,7 @@ def test_a_hundred_random_networks_are_never_below_their_certificate():
         assert 0 < found.certified <= found.ratio <= found.certified_above
 
 
+@pytest.mark.slow
 def test_the_certificate_is_an_equality_where_the_kernel_is_a_multiple_of_the_identity(key):
     """One deep linear layer and one example: K = |x|^2 I, and both sides meet."""
     net = MeanFieldResNet.random(dim=2, depth=1, width=3, key=key, residual=DeepLinear(outer=1.0))

@@ -156,6 +156,7 @@ def test_grows_with_p_towards_the_largest_displacement(rng):
     assert values[-2] >= 0.95 * values[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("p, d", [(200, 3), (5000, 1)])
 def test_powers_that_no_number_holds_are_taken_in_the_unit_of_the_longest_move(rng, p, d):
     mu, nu = random_pair(rng, d=d, absent=2)
