@@ -53,9 +53,9 @@ CLOUDS = {"clusters": planted, "skewed": skewed}
 SEARCH = Alternation(0.0002, hottest=20, clusters=48, max_steps=200)
 
 
-def recover(seed: int, clouds: str, search: Alternation) -> dict[str, float]:
-    """A search with l1; then without it on the entries found, and on those of them that are then
-    above a tenth of the largest.
+def recover(seed: int, clouds: str, search: Alternation, keys: int) -> dict[str, float]:
+    """The lowest of the searches with l1 by so many keys; then one without it on the entries found,
+    and one on those of them that are then above a tenth of the largest.
 
     The objective from the true map says whether the search or the problem is at fault.
     """
@@ -63,7 +63,8 @@ def recover(seed: int, clouds: str, search: Alternation) -> dict[str, float]:
     mu, nu = mf.Measure(x), mf.Measure(y[np.random.default_rng(seed).permutation(len(y))])
     problem = CostRegularized(L1(0.005), SquaredDistance())
     begin = time.process_time()
-    sol = mf.match(mu, nu, problem, search, throw=False)
+    sols = [mf.match(mu, nu, problem, search, throw=False, key=jr.key(k)) for k in range(keys)]
+    sol = min(sols, key=lambda sol: float(sol.objective))
     last, cold = sol, Alternation(0.0002)
     for share in (0.0, 0.1):
         size = abs(np.asarray(last.transform))
@@ -86,9 +87,9 @@ def recover(seed: int, clouds: str, search: Alternation) -> dict[str, float]:
     return scores | {"excess": excess, "gap": sol.starts.gap}
 
 
-def recovered(seeds: list[int], clouds: str, search: Alternation) -> None:
+def recovered(seeds: list[int], clouds: str, search: Alternation, keys: int) -> None:
     """How many maps are found, and what tells those that are not."""
-    each = [recover(seed, clouds, search) for seed in seeds]
+    each = [recover(seed, clouds, search, keys) for seed in seeds]
     exact = [s["precision"] == s["recall"] == 1 and s["error"] <= 0.04 for s in each]
     solved = [abs(s["excess"]) <= 1e-3 for s in each]
     print(
@@ -135,14 +136,15 @@ def memory(n: int = 10_000) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=["planted", "samples", "memory"])
-    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(100, 120)))
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(200, 220)))
+    parser.add_argument("--keys", type=int, default=1, help="searches a seed, the lowest is taken")
     parser.add_argument("--clouds", choices=list(CLOUDS), default="clusters")
     parser.add_argument("--clusters", type=int, default=48)
     parser.add_argument("--draws", type=int, default=20)
     options = parser.parse_args()
     if options.what == "planted":
         search = eqx.tree_at(lambda one: one.clusters, SEARCH, options.clusters)
-        recovered(options.seeds, options.clouds, search)
+        recovered(options.seeds, options.clouds, search, options.keys)
     elif options.what == "samples":
         samples(options.draws)
     else:
