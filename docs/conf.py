@@ -32,6 +32,7 @@ extensions = [
     "sphinxcontrib.bibtex",
     "myst_nb",
     "docstrings",
+    "leftovers",
     "mathml",
 ]
 exclude_patterns = ["_build", "extensions", "jupyter_execute", "conf.py"]

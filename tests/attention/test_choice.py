@@ -94,11 +94,12 @@ def test_top_mass_maximises_the_mean_score_under_its_cap(key):
         assert_close(h @ masses, 1)
 
 
+@pytest.mark.float64  # other draws in float32
 @pytest.mark.slow
 def test_sparse_choices_leave_atoms_out(key):
     for choice in ("chi-square", "capped-chi-square", "entmax-3/2", "top-mass"):
         _, found, _ = density(choice, key)
-        assert 0 < np.mean(found == 0) < 0.9
+        assert 0.1 < np.mean(found == 0) < 0.9
 
 
 @pytest.mark.slow
