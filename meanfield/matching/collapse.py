@@ -1,5 +1,10 @@
 """Whether a coupling says nothing, and what is said of it then."""
 
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float
+
 from ..measure import RESULTS
 
 
@@ -8,6 +13,12 @@ _NONE = 1e-3
 # Above the critical temperature so do those up to this one: where the product coupling is not
 # exactly stationary, because means are not zero, what remains is next to it.
 _HOT = 0.05
+
+
+def correlation_size(covariance: Float[np.ndarray, "q p"], spreads: Sequence[float]) -> float:
+    """The size of a covariance as a share of the largest that marginals with these mean squared
+    distances from their means allow: between zero and one."""
+    return float(np.linalg.norm(covariance) / max(np.sqrt(np.prod(spreads)), 1e-300))
 
 
 def is_collapsed(correlation: float, epsilon: float, critical: float, *, bare: bool) -> bool:

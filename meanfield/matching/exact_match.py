@@ -10,7 +10,7 @@ from jaxtyping import Float, PRNGKeyArray
 from ..measure import RESULTS, Measure
 from ..transport import SparseCoupling
 from .alternation import Alternation
-from .collapse import is_collapsed
+from .collapse import correlation_size, is_collapsed
 from .exact_alternation import ExactAlternation
 from .exact_descent import (
     Coupled,
@@ -25,7 +25,7 @@ from .exact_descent import (
 from .lower_bound import has_data, lower_bound
 from .match import Match, Starts
 from .moments import Cloud, cloud
-from .optima import gap, grouped
+from .optima import carried_through
 from .problem import AbstractMatchingProblem
 from .search import search
 from .starts import ranked_starts
@@ -174,15 +174,8 @@ def _searched(problem: Problem, solver: Alternation, key: PRNGKeyArray) -> _Star
 def _starts(runs: tuple[Ended, ...], task: Task) -> Starts:
     transforms = np.stack([run.coupled.transform for run in runs])
     objective = np.array([run.coupled.objective for run in runs])
-    optimum = grouped(transforms, objective, 1e-6 * task.moments.size)
-    return Starts(
-        transforms,
-        objective,
-        optimum,
-        np.full(len(runs), True),
-        np.array([run.steps for run in runs]),
-        gap(objective, optimum),
-    )
+    steps = np.array([run.steps for run in runs])
+    return carried_through(transforms, objective, steps, 1e-6 * task.moments.size)
 
 
 def _correlation(problem: Problem, coupled: Coupled) -> float:
@@ -191,7 +184,7 @@ def _correlation(problem: Problem, coupled: Coupled) -> float:
     x, y = (points - masses @ points for points in _ends(problem, coupled))
     spreads = [float(masses @ np.sum(points**2, axis=1)) for points in (x, y)]
     covariance = (y.T * masses) @ x
-    return float(np.linalg.norm(covariance) / max(np.sqrt(np.prod(spreads)), 1e-300))
+    return correlation_size(covariance, spreads)
 
 
 def _ends(problem: Problem, coupled: Coupled) -> tuple[np.ndarray, np.ndarray]:

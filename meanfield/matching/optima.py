@@ -4,6 +4,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from .descent import Descent
+from .match import Starts
 from .task import Task
 
 
@@ -41,6 +42,18 @@ def gap(objective: Float[np.ndarray, " s"], optimum: Int[np.ndarray, " s"]) -> f
     best = objective.min()
     others = objective[optimum != optimum[np.argmin(objective)]]
     return float((others.min() - best) / max(abs(best), 1e-300)) if len(others) else float("inf")
+
+
+def carried_through(
+    transforms: Float[np.ndarray, "s q p"],
+    objective: Float[np.ndarray, " s"],
+    steps: Int[np.ndarray, " s"],
+    floor: float,
+) -> Starts:
+    """The starts of a search that ran every one of them to its end on all atoms."""
+    optimum = grouped(transforms, objective, floor)
+    everywhere = np.full(len(objective), True)
+    return Starts(transforms, objective, optimum, everywhere, steps, gap(objective, optimum))
 
 
 def contenders(

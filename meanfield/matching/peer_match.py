@@ -8,14 +8,14 @@ from jaxtyping import Float
 
 from ..measure import RESULTS, Measure
 from ..transport import DenseCoupling
-from .collapse import is_collapsed, word_of_collapse
+from .collapse import correlation_size, is_collapsed, word_of_collapse
 from .compared import Axes, axes_of, compared, starts
 from .dissimilarities import Compared
 from .entrywise import Ridge
 from .gromov import AbstractDistortion
 from .match import Match, Starts
 from .moments import Cloud
-from .optima import gap, grouped
+from .optima import carried_through
 from .peers import AbstractPeer, vertex
 from .problem import AbstractMatchingProblem, assembled
 from .regularizer import Ridged
@@ -122,21 +122,14 @@ def _leading(axes: Axes, plan: np.ndarray, solver: AbstractPeer) -> np.ndarray:
 
 def _correlation(axes: Axes, plan: np.ndarray) -> float:
     sizes = [np.sum(np.abs(values)) for values in axes.values]
-    return float(np.linalg.norm(axes.cross(plan)) / max(np.sqrt(np.prod(sizes)), 1e-300))
+    return correlation_size(axes.cross(plan), sizes)
 
 
 def _starts(transforms: np.ndarray, runs: list[Ended]) -> Starts:
     objective = np.array([run.objective for run in runs])
     floor = 1e-6 * np.abs(transforms).max(initial=0.0)
-    optimum = grouped(transforms, objective, floor)
-    return Starts(
-        transforms,
-        objective,
-        optimum,
-        np.full(len(runs), True),
-        np.array([run.steps for run in runs]),
-        gap(objective, optimum),
-    )
+    steps = np.array([run.steps for run in runs])
+    return carried_through(transforms, objective, steps, floor)
 
 
 def _marginal_error(task: Compared, plan: np.ndarray) -> float:

@@ -11,7 +11,8 @@ from ..measure import RESULTS, Measure
 from ..transport import EntropicCoupling
 from ..transport.entropic_problem import EntropicProblem
 from .alternation import Alternation
-from .collapse import is_collapsed, word_of_collapse
+from .collapse import correlation_size, is_collapsed, word_of_collapse
+from .ending import word_of_ending
 from .features import Features
 from .match import Match, Starts
 from .optima import gap
@@ -192,16 +193,10 @@ def _correlation(relaxation: Relaxation, found: Sought) -> float:
         for s, p, mean in zip(shares, points, means, strict=True)
     ]
     covariance = cross - np.outer(means[1], means[0])
-    return float(np.linalg.norm(covariance) / max(np.sqrt(np.prod(spreads)), 1e-300))
+    return correlation_size(covariance, spreads)
 
 
 def _result(solver: Alternation, found: Sought, word: RESULTS) -> RESULTS:
     best = found.best
-    if not (np.isfinite(best.change).all() and np.isfinite(best.error).all()):
-        return RESULTS.nonfinite_cost
-    if word != RESULTS.successful:
-        return word
-    if not best.change[0] <= solver.tolerance:
-        return RESULTS.transform_not_settled
-    met = best.error[0] <= solver.marginal_tolerance
-    return RESULTS.successful if met else RESULTS.marginals_not_reached
+    finite = bool(np.isfinite(best.change).all() and np.isfinite(best.error).all())
+    return word_of_ending(solver, word, finite, float(best.change[0]), float(best.error[0]))

@@ -11,9 +11,10 @@ from ..measure import RESULTS, Measure
 from ..transport import AbstractCoupling, EntropicCoupling, SparseCoupling
 from ..transport.entropic_problem import EntropicProblem
 from .alternation import Alternation
-from .collapse import is_collapsed, word_of_collapse
+from .collapse import correlation_size, is_collapsed, word_of_collapse
 from .combined import SumCoupling
 from .descent import Descent, objectives
+from .ending import word_of_ending
 from .exact_alternation import ExactAlternation
 from .exact_match import exact_match
 from .gromov import AbstractDistortion
@@ -229,15 +230,9 @@ def _correlation(task: Task, best: Descent, free: EntropicCoupling) -> float:
         for points, w, mean in ((y, right, means[0]), (x, left, means[1]))
     ]
     covariance = (best.cross[0] + pinned.cross) / mass - np.outer(*means)
-    return float(np.linalg.norm(covariance) / max(np.sqrt(np.prod(spreads)), 1e-300))
+    return correlation_size(covariance, spreads)
 
 
 def _result(solver: Alternation, best: Descent, word: RESULTS) -> RESULTS:
-    if not (np.isfinite(best.transforms).all() and np.isfinite(best.error).all()):
-        return RESULTS.nonfinite_cost
-    if word != RESULTS.successful:
-        return word
-    if not best.change[0] <= solver.tolerance:
-        return RESULTS.transform_not_settled
-    met = best.error[0] <= solver.marginal_tolerance
-    return RESULTS.successful if met else RESULTS.marginals_not_reached
+    finite = bool(np.isfinite(best.transforms).all() and np.isfinite(best.error).all())
+    return word_of_ending(solver, word, finite, float(best.change[0]), float(best.error[0]))
