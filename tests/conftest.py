@@ -52,7 +52,7 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.skip(reason="speaks of float64"))
         if any(kind in item.name for kind in _ELABORATE):
             item.add_marker(pytest.mark.slow)
-        if not any(item.get_closest_marker(name) for name in ("slow", "real_model")):
+        if not any(item.get_closest_marker(name) for name in ("slow", "exhaustive", "real_model")):
             item.add_marker(pytest.mark.fast)
 
 
