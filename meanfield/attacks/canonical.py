@@ -4,6 +4,8 @@ Absent atoms are left out, equal atoms are joined where the attack may split the
 sorted. What is random in a search then falls on the same atoms however the measure was written.
 """
 
+from typing import TypeVar
+
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +13,10 @@ from jaxtyping import Int
 
 from ..attention import AnyMeasure
 from ..measure import ConditionalMeasure, Measure
+from .distances import widened
+
+
+_Tree = TypeVar("_Tree")
 
 
 class Canonical(eqx.Module):
@@ -24,6 +30,12 @@ class Canonical(eqx.Module):
 
     measure: AnyMeasure
     origin: Int[np.ndarray, "*n"]
+
+
+def at_least_single(tree: _Tree) -> _Tree:
+    """The tree with half-precision arrays in float32: half precision cannot tell a search where to
+    go, nor write down where it has been."""
+    return widened(tree, np.float32)
 
 
 def canonical(mu: AnyMeasure, *, merge: bool) -> Canonical:

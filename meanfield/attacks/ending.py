@@ -28,9 +28,9 @@ def stalled(
     return local > 0 and not reached > _at_rest(objective, before)
 
 
-def ending(ratio: float, stopped: bool) -> RESULTS:
-    """The word for it."""
-    if not math.isfinite(ratio):
+def ending(stopped: bool, *found: float) -> RESULTS:
+    """The word for it, with the numbers that were found."""
+    if not all(map(math.isfinite, found)):
         return RESULTS.not_finite
     return RESULTS.search_stalled if stopped else RESULTS.successful
 

@@ -9,6 +9,7 @@ from functools import singledispatch
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from ..attention import AbstractAttention, AbstractInContextMap, AnyMeasure
@@ -114,3 +115,10 @@ def peeled(
     column = jnp.where(jnp.arange(s) == fibre, fraction * own, 0.0)
     points = jnp.concatenate([mu.points, jnp.broadcast_to(z, (s, 1, mu.dim))], axis=1)
     return ConditionalMeasure(points, jnp.concatenate([weights, column[:, None]], 1), mu.base)
+
+
+def parents(mu: AnyMeasure, index: int) -> Int[np.ndarray, " _"]:
+    """Of each atom of the peeled measure, the atom of mu: the new one comes from the peeled."""
+    shape = mu.masses.shape
+    own = np.arange(mu.masses.size).reshape(shape)
+    return np.concatenate([own, np.full((*shape[:-1], 1), index)], axis=-1).reshape(-1)

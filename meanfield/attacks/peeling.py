@@ -14,12 +14,12 @@ from ..attention import AbstractInContextMap, AnyMeasure
 from ..measure import AbstractDomain, Measure
 from ..measure.inside import check_inside
 from .attack import AbstractAttackMethod, Attack, check_map
-from .canonical import Canonical, canonical
+from .canonical import Canonical, at_least_single, canonical
 from .comparison import Comparison
 from .distances import distances
 from .ending import ending, stalled
 from .objective import AbstractObjective, OutputDisplacement, check_objective
-from .peeled import PeeledImage, peeled, peeled_image
+from .peeled import PeeledImage, parents, peeled, peeled_image
 from .room import norms
 from .settings import checked_count, checked_exponent, checked_positive
 from .starts import local_start, pulls
@@ -89,6 +89,7 @@ class MassPeeling(AbstractAttackMethod):
 
     def search(self, f: AbstractInContextMap, mu: AnyMeasure, key: PRNGKeyArray) -> Attack:
         check_map(f)
+        f, mu = at_least_single(f), at_least_single(mu)
         plain = canonical(mu, merge=True)
         check_inside(plain.measure, self.domain)
         local_key, start_key = jr.split(key)
@@ -200,9 +201,9 @@ class _Point:
         self.fraction, self.target = fraction, climb.targets[best]
         self.history, self.index = climb.history[best], int(task.index)
         self.measure = peeled(task.mu, task.index, jnp.asarray(fraction), self.target)
-        found = distances(task.f, task.mu, self.measure, method.p)
+        found = distances(task.f, task.mu, self.measure, parents(task.mu, self.index), method.p)
         self.distance_in, self.distance_out = found.before, found.after
-        self.displacement = float(norms(self.target - task.mu.atoms.points[task.index]))
+        self.displacement = found.displacement
         self.objective = float(climb.objective)
         moved = (fraction * float(task.image.mass)) ** (1 / method.p) * self.displacement
         self.coupling_ratio = float(climb.coupling) / moved if moved > 0 else math.nan
@@ -230,7 +231,6 @@ def _curve(points: list[_Point], plain: Canonical, local: Array) -> Attack:
 
     ratios = [point.ratio for point in points]
     stops = tuple(point.stalled for point in points)
-    worst = next((ratio for ratio in ratios if not math.isfinite(ratio)), ratios[0])
     return Attack(
         ratio=column(ratios),
         distance_in=column([point.distance_in for point in points]),
@@ -242,7 +242,7 @@ def _curve(points: list[_Point], plain: Canonical, local: Array) -> Attack:
         objective=column([point.objective for point in points]),
         local=local,
         history=column([point.history for point in points]),
-        result=ending(worst, any(stops)),
+        result=ending(any(stops), float(local), *ratios, *(point.objective for point in points)),
         stats={
             "fractions": tuple(point.fraction for point in points),
             "atom": int(plain.origin.reshape(-1)[last.index]),

@@ -61,22 +61,28 @@ class Room(eqx.Module):
         return self.confined(mu, Copies(scaled.moves * factor, scaled.logits))
 
     def feasible(self, mu: AnyMeasure, copies: Copies) -> Copies:
-        """The moves shrunk until the budget holds: projections need not be nonexpansive."""
+        """The moves as the points can be written down, shrunk until the budget holds: neither
+        projections nor rounding need be nonexpansive."""
 
-        def over(copies):
-            return self.size(mu, copies) > self.budget
+        def placed(scale):
+            found = self.confined(mu, Copies(copies.moves * scale, copies.logits))
+            return self._written(mu, found)
 
-        def shrunk(copies):
-            factor = 0.999 * self.budget / self.size(mu, copies)
-            return self.confined(mu, Copies(copies.moves * factor, copies.logits))
+        def shrunk(state):
+            scale, found, count = state
+            scale = 0.999 * scale * jnp.minimum(self.budget / self.size(mu, found), 1.0)
+            return scale, placed(scale), count + 1
 
-        start = (copies, jnp.asarray(0))
-        found, _ = jax.lax.while_loop(
-            lambda state: over(state[0]) & (state[1] < 100),
-            lambda state: (shrunk(state[0]), state[1] + 1),
-            start,
-        )
-        return found
+        one = jnp.ones_like(self.budget)
+        start = (one, placed(one), jnp.asarray(0))
+        return jax.lax.while_loop(
+            lambda state: (self.size(mu, state[1]) > self.budget) & (state[2] < 100), shrunk, start
+        )[1]
+
+    def _written(self, mu: AnyMeasure, copies: Copies) -> Copies:
+        """The moves between points of the dtype."""
+        x = mu.points[..., None, :]
+        return Copies(jax.lax.optimization_barrier(x + copies.moves) - x, copies.logits)
 
 
 def norms(moves: Float[Array | np.ndarray, "*n d"]) -> Float[Array, "*n"]:

@@ -3,6 +3,8 @@
 import math
 from typing import Any
 
+import numpy as np
+
 
 def checked_positive(name: str, value: Any) -> float:
     """The value as a float.
@@ -10,10 +12,7 @@ def checked_positive(name: str, value: Any) -> float:
     Raises:
       ValueError: it is no positive, finite number.
     """
-    try:
-        number = math.nan if isinstance(value, str) else float(value)
-    except (TypeError, ValueError):
-        number = math.nan
+    number = _number(value)
     if not 0 < number < math.inf:
         raise ValueError(f"`{name}` must be a positive number; got {value!r}.")
     return number
@@ -25,10 +24,10 @@ def checked_count(name: str, value: Any) -> int:
     Raises:
       ValueError: it is no whole number of at least 1.
     """
-    whole = isinstance(value, int | float) and not isinstance(value, bool) and value == int(value)
-    if not whole or value < 1:
+    number = 0.0 if isinstance(value, bool | np.bool) else _number(value)
+    if not (number.is_integer() and number >= 1):
         raise ValueError(f"`{name}` must be a whole number of at least 1; got {value!r}.")
-    return int(value)
+    return int(number)
 
 
 def checked_exponent(p: float | int) -> float:
@@ -37,6 +36,15 @@ def checked_exponent(p: float | int) -> float:
     Raises:
       ValueError: p is not 1, 2 or infinity.
     """
-    if p not in (1, 2, math.inf):
+    number = _number(p)
+    if number not in (1, 2, math.inf):
         raise ValueError(f"`p` must be 1, 2 or jnp.inf; got {p}.")
-    return float(p)
+    return number
+
+
+def _number(value: Any) -> float:
+    """The value as a float, NaN for what is no number."""
+    try:
+        return math.nan if isinstance(value, str) else float(value)
+    except (TypeError, ValueError):
+        return math.nan

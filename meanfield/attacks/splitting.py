@@ -14,8 +14,8 @@ from ..attention import AbstractInContextMap, AnyMeasure
 from ..measure import AbstractDomain, Measure
 from ..measure.inside import check_inside
 from .ascent import Problem, ascend, decaying_rates
-from .attack import AbstractAttackMethod, Attack, check_map, farthest
-from .canonical import Canonical, canonical
+from .attack import AbstractAttackMethod, Attack, check_map
+from .canonical import Canonical, at_least_single, canonical
 from .comparison import Comparison, Matching, own_atoms
 from .copies import Copies, in_layout
 from .distances import Distances, distances
@@ -115,7 +115,7 @@ def search_within(
 ) -> Attack:
     """The search of `MassSplitting`; without `merge`, equal atoms stay apart."""
     check_map(f)
-    plain = canonical(mu, merge=merge)
+    f, plain = at_least_single(f), canonical(at_least_single(mu), merge=merge)
     check_inside(plain.measure, method.domain)
     _check_budget(method, plain.measure)
     dtype = plain.measure.points.dtype
@@ -197,7 +197,8 @@ def _one(stacked: Copies, index: int) -> Copies:
 def _measured(problem: Problem, value: float, copies: Copies, history) -> _Candidate:
     """The copies as they are made: scaled, confined, within the budget; with exact distances."""
     placed = _placed(problem, jax.tree.map(jnp.asarray, copies))
-    found = distances(problem.f, problem.mu, placed.applied(problem.mu), problem.room.p)
+    own = np.repeat(np.arange(problem.mu.masses.size), copies.logits.shape[-1])
+    found = distances(problem.f, problem.mu, placed.applied(problem.mu), own, problem.room.p)
     if isinstance(problem.objective, OutputDisplacement):
         return _Candidate(placed, found, found.after, history)
     # in the precision of the search: a loss may close over arrays of it
@@ -242,7 +243,7 @@ def _attack(
     images = best.found.image_before, best.found.image_after
     with jax.enable_x64(True):  # the images are in float64
         coupling = float(Comparison(*images, own, problem.room.p).distance)
-    nu = best.found.nu
+    nu = copies.applied(mu)
     ordered, origin = _in_order(nu, plain, copies.logits.shape[-1])
     return Attack(
         ratio=jnp.asarray(ratio, dtype),
@@ -250,16 +251,16 @@ def _attack(
         distance_out=jnp.asarray(after, dtype),
         measure=ordered,
         origin=origin,
-        displacement=farthest(copies.moves, copies.masses(mu)),
+        displacement=jnp.asarray(best.found.displacement, dtype),
         radius=nu.radius,
         objective=jnp.asarray(best.objective, dtype),
         local=local,
         history=jnp.asarray(best.history),
-        result=ending(ratio, stop),
+        result=ending(stop, ratio, best.objective, float(local)),
         stats={
             "candidates": len(candidates),
             "steps": len(best.history),
-            "coupling_ratio": coupling / max(float(problem.room.size(mu, copies)), 1e-300),
+            "coupling_ratio": coupling / max(best.found.moved, 1e-300),
         },
     )
 
@@ -274,10 +275,17 @@ def _in_order(nu: AnyMeasure, plain: Canonical, copies: int):
 
 
 def _check_budget(method: MassSplitting, mu: AnyMeasure) -> None:
-    """Raises ValueError where no measure on the domain is as far as the budget."""
+    """Raises ValueError where no measure on the domain is as far as the budget, or where a move
+    within the budget may be lost in rounding."""
+    mass = 1.0 if method.p == math.inf else float(mu.mass) ** (1 / method.p)
+    finest = float(np.finfo(mu.points.dtype).eps) * float(mu.radius) * mass
+    if method.budget < finest:
+        raise ValueError(
+            f"`budget` must be at least {finest:.3g}, what {mu.points.dtype} can tell apart at the "
+            f"points of `mu`; got {method.budget:.4g}. Subtract their mean, or use float64."
+        )
     if method.domain is None:
         return
-    mass = 1.0 if method.p == math.inf else float(mu.mass) ** (1 / method.p)
     widest = 2 * float(method.domain.radius) * mass
     if method.budget > widest:
         raise ValueError(
