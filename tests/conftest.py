@@ -1,17 +1,20 @@
 """Strict settings for every test: float64, and a seed that is printed on failure."""
 
+import importlib.metadata
 import os
 import pathlib
 import random
 
 
 # before JAX and NumPy load: small programs are compiled quickly rather than well, without the
-# emitters of fusions that take half of the compiler's time and in one thread a worker, and small
+# emitters of fusions that take half of the compiler's time (where XLA, which ends the process at a
+# flag that it does not know, can still do without them) and in one thread a worker, and small
 # matrices are not shared among threads that wait for each other
 os.environ.setdefault(
     "XLA_FLAGS",
-    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false "
-    "--xla_cpu_parallel_codegen_split_count=1",
+    "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
+    + " --xla_cpu_use_fusion_emitters=false"
+    * (int(importlib.metadata.version("jaxlib").split(".")[1]) < 11),
 )
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 

@@ -11,7 +11,8 @@ import pytest
 import meanfield
 
 
-PACKAGE = pathlib.Path(meanfield.__file__).parent
+ROOT = pathlib.Path(__file__).parent.parent
+PACKAGE = ROOT / "meanfield"
 FLOORS = {
     "implicit": 1,
     "measure": 1,
@@ -124,6 +125,10 @@ def test_heavy_modules_are_imported_where_they_are_used():
     assert by_file(heavy) == {}
 
 
+def test_the_package_tells_type_checkers_that_it_is_typed():
+    assert (PACKAGE / "py.typed").exists()
+
+
 def test_annotations_are_not_strings():
     assert by_file(lambda path: {"__future__.annotations"} & set(imports(path))) == {}
 
@@ -165,7 +170,7 @@ def reexported(name: str) -> set[str]:
 
 @pytest.mark.parametrize("name", FOLDERS)
 def test_every_public_name_has_a_place_in_the_reference(name):
-    page = (PACKAGE.parent / "docs" / "api" / f"{name}.md").read_text()
+    page = (ROOT / "docs" / "api" / f"{name}.md").read_text()
     if ":imported-members:" not in page:
         absent = {public for public in reexported(name) if f"meanfield.{name}.{public}" not in page}
         assert absent == set()

@@ -95,4 +95,4 @@ def finite(value: Any) -> float | None:
 
 def status(result: RESULTS) -> str:
     """`successful`, or the advice of the result."""
-    return "successful" if bool(result == RESULTS.successful) else RESULTS[result]
+    return RESULTS[result]

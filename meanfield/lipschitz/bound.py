@@ -39,8 +39,14 @@ class Bound(eqx.Module):
 
     def __repr__(self) -> str:
         where = "everywhere" if self.domain is None else f"on {_short(self.domain)}"
-        size = "0" if self.log_value == -math.inf else f"10^{self.log10_value:.1f}"
-        return f"Bound({self.kind}, {size}, {where}, {self.theorem})"
+        return f"Bound({self.kind}, {self._size}, {where}, {self.theorem})"
+
+    @property
+    def _size(self) -> str:
+        """The bound in digits where they are few, else as a power of ten."""
+        if 1e-4 <= self.value < 1e6 or math.isinf(float(self.log_value)):
+            return f"{self.value:.4g}"
+        return f"10^{self.log10_value:.1f}"
 
 
 def smallest(bounds: tuple[Bound, ...]) -> Bound:

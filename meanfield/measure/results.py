@@ -6,7 +6,7 @@ import equinox as eqx
 class RESULTS(eqx.Enumeration):
     """The status of a result; compare with `==`, print for the advice."""
 
-    successful = ""
+    successful = "successful"
     max_steps_reached = (
         "The search for the largest singular value used `max_steps` products before its residual "
         "fell below `rtol`. Raise `max_steps`, raise `rtol`, or pass throw=False: the value is "

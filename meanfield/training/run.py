@@ -118,7 +118,7 @@ class Training(eqx.Module):
         return self.index_distance if np.any(np.isnan(self.distance)) else self.distance
 
     def __repr__(self) -> str:
-        ended = "successful" if self.result == RESULTS.successful else RESULTS[self.result]
+        ended = RESULTS[self.result]
         return (
             f"Training({self.steps[-1]} steps, risk {self.risk[0]:.3g} -> {self.risk[-1]:.3g}, "
             f"distance {self._known_distance[-1]:.3g}, path {self.path_length[-1]:.3g}: "

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from ..measure import RESULTS, Measure
+from ..measure.wording import ending, figure
 from .barycentric_weights import barycentric_weights
 from .cost import PowerCost
 from .exact import Exact
@@ -32,6 +33,12 @@ class Barycenter(eqx.Module):
     value: Float[Array, ""]
     steps: Int[Array, ""]
     result: RESULTS
+
+    def __repr__(self) -> str:
+        return (
+            f"Barycenter(value {figure(self.value)}, {figure(self.steps)} steps: "
+            f"{ending(self.result)})"
+        )
 
 
 def barycenter(

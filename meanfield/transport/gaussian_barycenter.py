@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from ..measure import RESULTS
+from ..measure.wording import ending, figure
 from .barycentric_weights import barycentric_weights
 from .gaussian import Gaussian, squared_bures
 from .square_root import polar_factor, square_root
@@ -28,6 +29,12 @@ class GaussianBarycenter(eqx.Module):
     value: Float[Array, ""]
     steps: Int[Array, ""]
     result: RESULTS
+
+    def __repr__(self) -> str:
+        return (
+            f"GaussianBarycenter(value {figure(self.value)}, {figure(self.steps)} steps: "
+            f"{ending(self.result)})"
+        )
 
 
 def gaussian_barycenter(

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ..measure import RESULTS, Measure
+from ..measure.wording import figure
 from .cost import PowerCost
 from .line import Line
 from .mass import check_masses
@@ -61,6 +62,12 @@ class SlicedDistance(eqx.Module):
     upper: Float[Array, "*batch"]
     standard_error: Float[Array, "*batch"]
     powers: Float[Array, "*batch L"]
+
+    def __repr__(self) -> str:
+        return (
+            f"SlicedDistance({figure(self.value)} in [{figure(self.lower)}, {figure(self.upper)}], "
+            f"{self.powers.shape[-1]} directions)"
+        )
 
 
 def sliced_wasserstein(

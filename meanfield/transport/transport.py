@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from ..measure import RESULTS, Measure
+from ..measure.wording import ending, figure
 from .cost import AbstractCost
 from .coupling import AbstractCoupling
 
@@ -45,6 +46,12 @@ class Transport(eqx.Module):
     def gap(self) -> Float[Array, "*batch"]:
         """The duality gap, `primal - dual`: how far from optimal the coupling can be."""
         return self.primal - self.dual
+
+    def __repr__(self) -> str:
+        return (
+            f"Transport(value {figure(self.value)}, gap {figure(self.gap, 2)}, marginal error "
+            f"{figure(self.marginal_error, 2)}, {figure(self.steps)} steps: {ending(self.result)})"
+        )
 
 
 class AbstractSolver(eqx.Module):

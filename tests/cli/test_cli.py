@@ -59,6 +59,14 @@ def test_help_and_version_need_neither_jax_nor_numpy():
     assert meanfield("--version").stdout.startswith("meanfield ")
 
 
+@pytest.mark.slow
+def test_python_can_run_the_package_as_the_command():
+    done = subprocess.run(
+        [sys.executable, "-m", "meanfield", "--version"], capture_output=True, text=True
+    )
+    assert done.returncode == 0 and done.stdout.startswith("meanfield "), done.stderr
+
+
 def test_help_answers_at_once():
     command = [sys.executable, "-c", "from meanfield.cli.main import main; main()", "--help"]
     times = []

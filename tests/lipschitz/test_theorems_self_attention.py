@@ -116,6 +116,22 @@ def test_a_bound_keeps_its_logarithm_where_its_value_overflows():
     assert repr(bound) == "Bound(upper, 10^350.3, on Ball(radius=1), meanfield:wasserstein-p)"
 
 
+@pytest.mark.parametrize(
+    "log_value, shown",
+    [
+        (math.log(1.35), "1.35"),
+        (0.0, "1"),
+        (-math.inf, "0"),
+        (math.inf, "inf"),
+        (-800.0, "10^-347.4"),
+    ],
+)
+def test_a_bound_is_shown_in_digits_where_they_are_few(log_value, shown):
+    assert repr(mf.lipschitz.Bound(log_value, "upper", None, "t")) == (
+        f"Bound(upper, {shown}, everywhere, t)"
+    )
+
+
 def test_a_zero_map_has_the_bound_zero():
     bound = mf.lipschitz_bound(mf.SelfAttention(jnp.eye(2), jnp.zeros((2, 2))), mf.Ball(1.0))
     assert bound.value == 0 and bound.log_value == -math.inf
