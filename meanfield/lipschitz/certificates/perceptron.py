@@ -150,27 +150,31 @@ def _affine(weight: Array, bias, x: Array) -> Array:
 
 
 def activated(activation, x: Array) -> tuple[Array, Array, Array]:
-    """phi(x), phi'(x) and |phi''(x)| in float64, whatever the precision that JAX is set to."""
+    """phi(x), phi'(x) and phi''(x) in float64, whatever the precision that JAX is set to.
+
+    Second derivatives keep their signs: neurons that bend in opposite ways add up where their
+    weights are opposite too.
+    """
     from scipy.special import expit, ndtr  # slow to import
 
     kind = activation_name(activation)
     if kind == "tanh":
         y = np.tanh(x)
-        return y, 1 - y**2, np.abs(2 * y * (1 - y**2))
+        return y, 1 - y**2, -2 * y * (1 - y**2)
     if kind in ("silu", "quick-gelu"):
         c = 1.702 if kind == "quick-gelu" else 1.0
         gate = expit(c * x)
         bump = gate * (1 - gate)
         curve = c * bump * (2 + c * x * (1 - 2 * gate))
-        return x * gate, gate + c * x * bump, np.abs(curve)
+        return x * gate, gate + c * x * bump, curve
     if kind == "gelu":
         share, bell = ndtr(x), np.exp(-(x**2) / 2) / math.sqrt(2 * math.pi)
-        return x * share, share + x * bell, np.abs(bell * (2 - x**2))
+        return x * share, share + x * bell, bell * (2 - x**2)
     if kind == "gelu-tanh":
         root, c = math.sqrt(2 / math.pi), 0.044715
         bent = np.tanh(root * (x + c * x**3))
         inner, turn = root * (1 + 3 * c * x**2), root * 6 * c * x
         curve = (1 - bent**2) * (inner + x * turn / 2 - x * bent * inner**2)
-        return x * (1 + bent) / 2, (1 + bent) / 2 + x * (1 - bent**2) * inner / 2, np.abs(curve)
+        return x * (1 + bent) / 2, (1 + bent) / 2 + x * (1 - bent**2) * inner / 2, curve
     top = 6.0 if kind == "relu6" else math.inf
     return np.clip(x, 0, top), ((x > 0) & (x < top)).astype(float), np.full_like(x, math.inf)
