@@ -34,6 +34,7 @@ extensions = [
     "docstrings",
     "leftovers",
     "mathml",
+    "unrendered",
 ]
 exclude_patterns = ["_build", "extensions", "jupyter_execute", "conf.py"]
 smartquotes = False  # `--resume` keeps its hyphens

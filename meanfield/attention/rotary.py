@@ -12,7 +12,7 @@ class Rotary(eqx.Module):
     Args:
       theta: the base of the frequencies.
       dims: the number r of leading coordinates that turn; all of them by default.
-      frequencies: shape (r/2,), in place of theta^{-2i/r} (for scaled variants).
+      frequencies: shape (r/2,), in place of $\theta^{-2i/r}$ (for scaled variants).
     """
 
     theta: float = eqx.field(default=10000.0, static=True)

@@ -14,7 +14,7 @@ class AbstractDynamics(eqx.Module):
     @property
     @abc.abstractmethod
     def rate(self) -> float:
-        """The c of laws e^{ct} h(state); 0 for laws that do not depend on time."""
+        r"""The c of laws $e^{ct}\, h(state)$; 0 for laws that do not depend on time."""
 
     @abc.abstractmethod
     def draw(self, size: int, key: PRNGKeyArray) -> Float[Array, " n"]:
