@@ -41,16 +41,20 @@ class AbstractChoice(eqx.Module):
     def weigh(self, scores: Scores, log_mass: LogMass, visible: Visible = None) -> Scores:
         """The share of each of n atoms for each of m queries.
 
-        An atom with `log_mass = -inf` or not visible gets no share; a query that sees nothing gives
-        none.
+        An atom with `log_mass = -inf`, with a score of -inf or not visible gets no share; a query
+        that sees nothing gives none.
         """
         return self.respond(scores, log_mass, visible)[0]
 
 
-def seen_masses(log_mass: LogMass, visible: Visible = None) -> Float[Array, "_ n"]:
-    """The masses that each query sees, normalised: one row for all, or (m, n) with a mask."""
-    logits = log_mass[None] if visible is None else jnp.where(visible, log_mass, -jnp.inf)
-    return _softmax(logits)
+def seen(scores: Scores, log_mass: LogMass, visible: Visible = None) -> tuple[Scores, Scores]:
+    """The scores with zeros where a query does not see an atom, and the masses that it does see,
+    normalised. A score of -inf is not to see."""
+    there = (scores > -jnp.inf) | jnp.isnan(scores)
+    there = there if visible is None else there & visible
+    present = there & (log_mass > -jnp.inf)
+    masses = _softmax(jnp.where(there, log_mass, -jnp.inf))
+    return jnp.where(present, scores, 0), masses
 
 
 def _softmax(logits: Float[Array, "m n"]) -> Float[Array, "m n"]:
@@ -92,7 +96,7 @@ class Softmax(AbstractChoice):
             logits = logits if visible is None else jnp.where(visible, logits, -jnp.inf)
             shares = _softmax(logits)
             return shares, shares
-        masses = seen_masses(log_mass, visible)
+        scores, masses = seen(scores, log_mass, visible)
         cap = jnp.asarray(self.cap, scores.dtype)
         capped, level = exponential_level(scores, masses, cap)
         free = ~capped & (masses > 0)
@@ -118,7 +122,7 @@ class Sigmoid(AbstractChoice):
     def respond(
         self, scores: Scores, log_mass: LogMass, visible: Visible = None
     ) -> tuple[Scores, Scores]:
-        masses = seen_masses(log_mass, visible)
+        scores, masses = seen(scores, log_mass, visible)
         logits = scores + jnp.asarray(self.bias, scores.dtype)
         density = jax.nn.sigmoid(logits)
         return masses * density, masses * density * jax.nn.sigmoid(-logits)
@@ -135,7 +139,7 @@ class Linear(AbstractChoice):
     def respond(
         self, scores: Scores, log_mass: LogMass, visible: Visible = None
     ) -> tuple[Scores, Scores]:
-        masses = jnp.broadcast_to(seen_masses(log_mass, visible), scores.shape)
+        scores, masses = seen(scores, log_mass, visible)
         return masses * scores, masses
 
 

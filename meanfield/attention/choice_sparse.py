@@ -12,7 +12,7 @@ from .choice import (
     Scores,
     Visible,
     check_above,
-    seen_masses,
+    seen,
 )
 from .threshold import power_level, ramp_level, square_level
 
@@ -47,7 +47,7 @@ class ChiSquare(AbstractChoice):
     def respond(
         self, scores: Scores, log_mass: LogMass, visible: Visible = None
     ) -> tuple[Scores, Scores]:
-        masses = seen_masses(log_mass, visible)
+        scores, masses = seen(scores, log_mass, visible)
         slopes = masses / jnp.asarray(self.scale, scores.dtype)
         heights = _from_top(scores, slopes)
         if self.cap is None:
@@ -97,7 +97,7 @@ class Entmax(AbstractChoice):
     ) -> tuple[Scores, Scores]:
         if self.alpha == 2:
             return ChiSquare(self.scale).respond(scores, log_mass, visible)
-        masses = seen_masses(log_mass, visible)
+        scores, masses = seen(scores, log_mass, visible)
         scale = jnp.asarray(self.scale, scores.dtype)
         heights = _from_top(scores, masses) * ((self.alpha - 1) / scale)
         power = 1 / (self.alpha - 1)
@@ -140,7 +140,7 @@ class TopMass(AbstractChoice):
     def respond(
         self, scores: Scores, log_mass: LogMass, visible: Visible = None
     ) -> tuple[Scores, Scores]:
-        masses = jnp.broadcast_to(seen_masses(log_mass, visible), scores.shape)
+        scores, masses = seen(scores, log_mass, visible)
         fraction = jnp.asarray(self.fraction, scores.dtype)
         heights = jax.lax.stop_gradient(_from_top(scores, masses))
         drop = _quantile(heights, jax.lax.stop_gradient(masses), fraction) - heights

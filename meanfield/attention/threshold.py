@@ -3,7 +3,8 @@ r"""Exact thresholds of sparse operators: sort where pieces begin and end, then 
 Sets of atoms are found with comparisons, which have no derivative; the level is then a smooth
 formula of the scores and masses in these sets, so that automatic differentiation of every order is
 exact on each piece. At a kink (an atom on the edge of a set) the derivative is that of one of the
-pieces that meet there.
+pieces that meet there. Where atoms at their ends make up the whole total, no atom is on its slope:
+their shares are constant nearby, tied or not.
 
 Sets are told by comparison with a cut halfway between the last score inside and the first outside:
 a compiler that computes a score twice may round it in two ways.
@@ -48,6 +49,9 @@ def ramp_level(starts: Rows, slopes: Rows, total, heights: Rows | None = None) -
     cut = jax.lax.stop_gradient(_ramp_cut(starts, slopes, total, ends, heights))
     begun = present & (starts > cut)
     ended = jnp.zeros_like(begun) if ends is None else present & (ends > cut)
+    if heights is not None:  # tied ends are points on one level: the cut keeps them on their slope
+        full = _total(jnp.where(begun, heights, 0))
+        ended = ended | (begun & (full <= total + _rounding(starts, total)))
     sloped = begun & ~ended
     # relative to the highest start on the slope: a short rise is then not the difference of large
     # numbers
@@ -82,6 +86,11 @@ def _ramp_cut(
         least = jnp.min(heights, axis=-1, keepdims=True, where=slopes > 0, initial=jnp.inf)
         rounding = jnp.minimum(rounding, least / 2)
     return high - _halfway(drops, reached < total - rounding)
+
+
+def _rounding(like: Rows, total):
+    """How far a sum of as many positive terms may be from its total by rounding alone."""
+    return jnp.finfo(like.dtype).eps * (8 + like.shape[-1] ** 0.5) * total
 
 
 def _halfway(drops: Rows, inside: Some) -> Float[Array, "... 1"]:
@@ -141,7 +150,7 @@ def _capped_cut(scores: Rows, masses: Rows, cap) -> Float[Array, "... 1"]:
     later = jax.lax.cumlogsumexp(logits, axis=logits.ndim - 1, reverse=True)[..., 1:]
     later = jnp.concatenate([later, jnp.full_like(later[..., :1], -jnp.inf)], axis=-1)
     reached = cap * (jnp.cumsum(masses, axis=-1) + jnp.exp(later + drops))
-    inside = seen & (reached <= 1)
+    inside = seen & (reached <= 1 + _rounding(drops, 1))
     return jnp.where(jnp.any(inside, -1, keepdims=True), high - _halfway(drops, inside), jnp.inf)
 
 
@@ -149,13 +158,21 @@ def power_level(scores: Rows, masses: Rows, total, power: float, cap=None) -> Fl
     r"""The level $\tau$ with $\sum_j a_j \min(c, (s_j - \tau)_+^q) = t$ for any power q >= 1.
 
     For powers without a closed form: bisection to the precision of the dtype, then two Newton
-    steps, which also carry derivatives up to the third order exactly.
+    steps, which also carry derivatives up to the third order exactly. With a cap, atoms that have
+    reached it may make up the whole total for an interval of levels: then its middle, a constant.
     """
     scores, masses = jnp.broadcast_arrays(scores, masses)
-    root = jax.lax.stop_gradient(_bisected(scores, masses, total, power, cap))
+    slack = 0 if cap is None else _rounding(scores, total)
+    sought = jax.lax.stop_gradient((scores, masses))
+    high = _bisected(*sought, total - slack, power, cap)
+    low = high if cap is None else _bisected(*sought, total + slack, power, cap)
+    root = (low + high) / 2
+    width = high - low + 4 * jnp.finfo(root.dtype).eps * (jnp.abs(high) + jnp.abs(low))
     for _ in range(2):
         reached, slope = _powers(scores, masses, root, power, cap)
-        root = root + (reached - total) / jnp.where(slope > 0, slope, 1)
+        # across a slope the sum changes by twice the slack between these ends
+        sloped = (slope > 0) & (slope * width >= slack)
+        root = root + jnp.where(sloped, (reached - total) / jnp.where(sloped, slope, 1), 0)
     return root
 
 
@@ -167,6 +184,7 @@ def _bisected(scores: Rows, masses: Rows, total, power: float, cap) -> Float[Arr
     mass = _total(masses)
     # at this level even the least score gives its atom t / (total mass)
     low = low - (total / jnp.where(mass > 0, mass, 1)) ** (1 / power)
+    low = low if cap is None else low - cap ** (1 / power)  # where all have reached the cap
 
     def halve(_, ends):
         low, high = ends

@@ -6,16 +6,17 @@ threshold: sorting finds the piece of the piecewise linear equation, and one div
 """
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 
 from .choice import Number, check_above
 from .threshold import power_level, ramp_level
 
 
 Vectors = Float[Array, "*batch n"]
+Numbers = Shaped[Array, "*batch n"]  # of any dtype: integers are taken as reals
 
 
-def topk_mask(x: Vectors, k: Number, *, scale: Number = 1.0, p: float | int = 2) -> Vectors:
+def topk_mask(x: Numbers, k: Number, *, scale: Number = 1.0, p: float | int = 2) -> Vectors:
     r"""The mask y of the k largest entries, $0 \le y \le 1$, $\sum_i y_i = k$:
 
     $$y = \arg\max_{y \in [0, 1]^n,\ \sum y = k} \langle x, y \rangle - \frac\lambda p \|y\|_p^p,
@@ -26,16 +27,17 @@ def topk_mask(x: Vectors, k: Number, *, scale: Number = 1.0, p: float | int = 2)
     p = 2 and lambda = 1 this is sparsemax. As lambda tends to 0 it is the hard mask.
 
     Args:
-      x: vectors along the last axis; finite.
+      x: vectors along the last axis; finite. Integers are taken as reals.
       k: 0 < k <= n, not necessarily an integer.
       scale: lambda > 0.
       p: 1 < p <= 2. The threshold is exact for p = 2, and found by bisection to rounding otherwise.
 
     Raises:
-      ValueError: an argument out of range.
+      ValueError: an argument out of range, or x is complex.
 
     References: {cite}`sander2023`.
     """
+    x = real_vectors(x)
     check_count(k, x)
     check_above("scale", scale, 0)
     if not 1 < p <= 2:
@@ -52,7 +54,7 @@ def topk_mask(x: Vectors, k: Number, *, scale: Number = 1.0, p: float | int = 2)
     return jnp.where(inside, jnp.minimum(jnp.where(inside, heights - level, 1) ** power, 1), 0)
 
 
-def topk_magnitude(x: Vectors, k: Number, *, scale: Number = 1.0) -> Vectors:
+def topk_magnitude(x: Numbers, k: Number, *, scale: Number = 1.0) -> Vectors:
     r"""The k entries of largest magnitude, softly: as lambda tends to 0, x where |x| is among the k
     largest and 0 elsewhere.
 
@@ -64,15 +66,16 @@ def topk_magnitude(x: Vectors, k: Number, *, scale: Number = 1.0) -> Vectors:
     at most k entries are not zero, y = x.
 
     Args:
-      x: vectors along the last axis; finite.
+      x: vectors along the last axis; finite. Integers are taken as reals.
       k: 0 < k <= n, not necessarily an integer.
       scale: lambda > 0.
 
     Raises:
-      ValueError: an argument out of range.
+      ValueError: an argument out of range, or x is complex.
 
     References: {cite}`sander2023`.
     """
+    x = real_vectors(x)
     check_count(k, x)
     check_above("scale", scale, 0)
     scale = jnp.asarray(scale, x.dtype)
@@ -84,6 +87,14 @@ def topk_magnitude(x: Vectors, k: Number, *, scale: Number = 1.0) -> Vectors:
     # the rise is 1/nu - 1/|x_i|, so that (|x_i| - nu) / |x_i| is this part
     part = pieces.rise * size / (1 + pieces.rise * size)
     return x * jnp.where(pieces.ended, 1, jnp.minimum(part * ((1 + scale) / scale), 1))
+
+
+def real_vectors(x: Numbers) -> Vectors:
+    """x with integers and truth values as reals; complex numbers are refused."""
+    x = jnp.asarray(x)
+    if jnp.issubdtype(x.dtype, jnp.complexfloating):
+        raise ValueError(f"`x` must be real; got {x.dtype}. Pass its real part or its magnitude.")
+    return x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(float)
 
 
 def check_count(k: Number, x: Vectors) -> None:

@@ -69,5 +69,7 @@ def _score_size(seen: Attending, parts: Factors, atoms: Measure) -> Float[Array,
     cap = 1.0 if seen.soft_cap is None else 1 + 1 / seen.soft_cap
     log_mass = jnp.where(atoms.present, jnp.abs(seen.log_mass), 0)
     bias = seen.rows(seen.query_positions).bias
-    biases = 0.0 if bias is None else jnp.max(jnp.abs(bias), axis=(1, 2))
+    biases = 0.0
+    if bias is not None:  # -inf hides an atom: nothing is rounded
+        biases = jnp.max(jnp.where(bias > -jnp.inf, jnp.abs(bias), 0), axis=(1, 2))
     return 1 + cap * parts.sizes.query * parts.sizes.key + jnp.max(log_mass) + biases
