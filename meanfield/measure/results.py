@@ -88,6 +88,12 @@ class RESULTS(eqx.Enumeration):
         "The risk ceased to be finite. Lower `step`, or use `Proximal(step)`, which is stable at "
         "any; with throw=False the run ends at the last record before."
     )
+    gradient_not_finite = (
+        "The gradient of the risk is NaN where the risk is finite: no step can be taken. Look for "
+        "a square root, a norm or a logarithm at zero in the loss and the network, and for a "
+        "branch of `jnp.where` that is NaN; with throw=False the run ends at the last record "
+        "before."
+    )
     step_beyond_stability = (
         "The path is longer than that of a gradient flow with these slopes can be: the steps are "
         "too large to follow it. Lower `step`, or use `Proximal(step)`."

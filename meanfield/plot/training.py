@@ -100,7 +100,8 @@ def _clock(run: Training) -> tuple[np.ndarray, str]:
 
 
 def _logarithmic(ax: "Axes", x: str, y: str) -> "Axes":
-    ax.set_yscale("log")
+    if any(np.any(np.asarray(line.get_ydata()) > 0) for line in ax.lines):  # not of zeros alone
+        ax.set_yscale("log")
     label_axes(ax, x, y)
     ax.legend(frameon=False)
     return ax

@@ -12,29 +12,43 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
+from .identity import Opaque, told
 from .record import Row
 
 
-_FORMAT = 1
+_FORMAT = 2
 
 
-def digest(text: str, arrays: PyTree) -> str:
-    """SHA-256 of a description and of arrays with their types: what a checkpoint belongs to."""
-    found = hashlib.sha256(text.encode())
-    for leaf in jax.tree.leaves(arrays):
-        array = _plain(leaf)
-        found.update(f"{array.dtype}{array.shape}".encode())
-        found.update(np.ascontiguousarray(array).tobytes())
+def digest(**parts: Any) -> str:
+    """SHA-256 of the named parts of a run: what a checkpoint belongs to.
+
+    Raises:
+      ValueError: a part holds something that cannot be looked into.
+    """
+    found = hashlib.sha256()
+    for name, part in parts.items():
+        try:
+            for piece in told((name, part)):
+                found.update(piece)
+        except Opaque as error:
+            raise ValueError(
+                f"`checkpoint` cannot tell this `{name}` from another one: it holds {error}, which "
+                "cannot be looked into. Use functions, equinox modules, numbers and arrays, or do "
+                "without a checkpoint."
+            ) from error
     return found.hexdigest()
 
 
-def save(path: str | os.PathLike, owner: str, state: PyTree, rows: Sequence[Row]) -> None:
+def save(
+    path: str | os.PathLike, owner: str, state: PyTree, rows: Sequence[Row], every: int
+) -> None:
     """Writes a state and its records in one go: whoever is interrupted leaves the former file.
 
     Args:
       owner: the digest of the run.
       state: arrays, of which only the leaves are kept.
       rows: with the same entries in each.
+      every: the number of steps between them.
     """
     path = Path(path)
     arrays: dict[str, Any] = {
@@ -44,14 +58,14 @@ def save(path: str | os.PathLike, owner: str, state: PyTree, rows: Sequence[Row]
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(path.name + ".unfinished")
     with unfinished.open("wb") as stream:
-        np.savez(stream, allow_pickle=False, format=_FORMAT, owner=owner, **arrays)
+        np.savez(stream, allow_pickle=False, format=_FORMAT, owner=owner, every=every, **arrays)
         stream.flush()
         os.fsync(stream.fileno())
     unfinished.replace(path)
 
 
-def load(path: str | os.PathLike, owner: str, like: PyTree) -> tuple[PyTree, list[Row]]:
-    """The state and the records of a run.
+def load(path: str | os.PathLike, owner: str, like: PyTree) -> tuple[PyTree, list[Row], int]:
+    """The state and the records of a run, and the number of steps between them.
 
     Args:
       owner: the digest of the run that asks.
@@ -71,7 +85,7 @@ def load(path: str | os.PathLike, owner: str, like: PyTree) -> tuple[PyTree, lis
     columns = {k.removeprefix("row_"): v for k, v in stored.items() if k.startswith("row_")}
     count = len(columns["steps"])
     rows = [{name: np.asarray(column[r]) for name, column in columns.items()} for r in range(count)]
-    return jax.tree.unflatten(structure, found), rows
+    return jax.tree.unflatten(structure, found), rows, int(stored["every"])
 
 
 def _arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:

@@ -6,7 +6,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 
 from meanfield.attention import AbstractInContextMap
 from meanfield.attention.map import AbstractPointMap
@@ -22,7 +22,7 @@ class Fixed(eqx.Module):
 
     module: Callable[..., Any]
 
-    def __call__(self, x: Float[Array, " d"] | Measure) -> Any:
+    def __call__(self, x: Shaped[Array, "..."] | Measure) -> Any:
         arrays, rest = eqx.partition(self.module, eqx.is_array)
         return act(eqx.combine(jax.lax.stop_gradient(arrays), rest), x)
 
@@ -45,7 +45,7 @@ class Pooled(eqx.Module):
         return mu.normalize().weights @ seen
 
 
-def act(f: Callable[..., Any], x: Float[Array, " d"] | Measure) -> Any:
+def act(f: Callable[..., Any], x: Shaped[Array, "..."] | Measure) -> Any:
     """f at a point or at a measure: a map of points acts on a measure by pushforward."""
     if isinstance(x, Measure):
         of_measures = isinstance(f, AbstractInContextMap | Fixed | Pooled)

@@ -14,7 +14,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from .ends import act
-from .loss import Data, Loss, risk
+from .loss import Data, Loss, check_labels, risk
 from .resnet import MeanFieldResNet
 
 
@@ -32,6 +32,7 @@ def gradient_field(net: MeanFieldResNet, loss: Loss, data: Data) -> Float[Array,
     Raises:
       ValueError: the risk is not finite (checked outside `jax.jit`).
     """
+    check_labels(net, loss, data)
     value, gradient = _value_and_gradient(net, loss, data)
     check_finite(value)
     return per_mass(gradient, net.params.masses)
@@ -46,7 +47,8 @@ def per_mass(gradient: Float[Array, "L M p"], masses: Float[Array, "L M"]) -> Ar
 def squared_slope(net: MeanFieldResNet, field: Float[Array, "L M p"]) -> Float[Array, ""]:
     r"""$|\partial \mathrm{risk}|^2 = \sum_{kj} h_k a_{kj} |g(k, \theta_{kj})|^2$, the rate at which
     the gradient flow lowers the risk."""
-    return jnp.sum(net.params.masses * jnp.sum(jnp.square(field), axis=-1))
+    masses = net.params.masses
+    return jnp.sum(jnp.where(masses > 0, masses * jnp.sum(jnp.square(field), axis=-1), 0))
 
 
 @eqx.filter_jit

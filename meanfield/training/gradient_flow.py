@@ -17,14 +17,18 @@ from jaxtyping import PRNGKeyArray, PyTree
 from meanfield.measure import RESULTS
 
 from .checkpoint import digest, load, save
-from .loss import Data, Loss
+from .loss import Data, Loss, check_labels
 from .method import AbstractMethod, Euler, Heun
 from .problem import TrainingProblem, training_problem
 from .progress import Report, reporting
 from .record import Record, Row, row_of
 from .resnet import MeanFieldResNet
 from .run import Training, result_of
+from .settings import check_method, checked_batches, checked_count
 from .steps import Batches, FlowState, at_start, steps_until
+
+
+Path = str | os.PathLike | None
 
 
 class _Run(eqx.Module):
@@ -36,7 +40,6 @@ class _Run(eqx.Module):
     data: Data
     batches: Batches | None
     record: Record
-    every: int
 
 
 def gradient_flow(
@@ -50,7 +53,7 @@ def gradient_flow(
     key: PRNGKeyArray | None = None,
     record_every: int | None = None,
     record: Record = Record(),
-    checkpoint: str | os.PathLike | None = None,
+    checkpoint: Path = None,
     progress: bool | Report = False,
     throw: bool = True,
 ) -> Training:
@@ -64,46 +67,51 @@ def gradient_flow(
       net: the network at the start. Its particles move, and the arrays of its embedding and
         readout unless they are `Fixed`.
       loss: of one prediction and one target: `SquaredError()`, `CrossEntropy()` or a function.
+        Whole numbers among the data become numbers of the precision of the particles.
       data: (x, y), whose leading axis counts the N examples.
       method: `Euler(step)`, `Heun(step)`, `Proximal(step)` or `Optax(transformation)`.
       steps: how many, counted from the start of the run also where it resumes.
       batch_size: the number of examples a step sees, drawn without repetition within an epoch (the
         N mod batch_size examples that are left over sit out the epoch); all where it is None.
       key: for the mini-batches.
-      record_every: the number of steps between records; by default a fiftieth of `steps`.
+      record_every: the number of steps between records; by default a fiftieth of `steps`, or as
+        the checkpoint has it.
       record: what to record beyond the risk and the slope.
       checkpoint: a file that holds the run, written at each record. If it exists, the run goes on
-        where it ended, to the last bit as if it had not been interrupted.
+        where it ended, to the last bit as if it had not been interrupted. Its owner is known by
+        the numbers of the network and the data, and by the code, constants and closures of the
+        loss and the method.
       progress: True for a bar on stderr, or a function called as progress(done, steps, words).
-      throw: whether to raise where the risk ceases to be finite; otherwise `.result` says it, and
-        the run ends at the last record before.
+      throw: whether to raise where the risk or its gradient ceases to be finite; otherwise
+        `.result` says it, and the run ends at the last record before.
 
     Raises:
       ValueError: settings that do not fit, data of different lengths or of shapes that the network
-        or the loss do not take, a risk that is not finite at the start, a checkpoint of another
-        run.
-      RuntimeError: the risk ceased to be finite (with `throw=True`).
+        or the loss do not take, labels that are no classes, a risk or a gradient that is not
+        finite at the start, a checkpoint of another run, or of one that cannot be told from others.
+      TypeError: a method that is none.
+      RuntimeError: the risk or its gradient ceased to be finite (with `throw=True`).
 
     Warns:
       RuntimeWarning: the path is too long for a gradient flow, or inner searches ended early.
 
     References: {cite}`barboni2024`.
     """
-    every = max(1, steps // 50) if record_every is None else record_every
-    _check_counts(steps, every)
-    if method.duration is not None and not method.duration > 0:
-        raise ValueError(f"`step` must be positive; got {method.duration}.")
-    batches = _batches(_examples(data), batch_size, key)
+    steps = checked_count("steps", steps)
+    every = None if record_every is None else checked_count("record_every", record_every)
+    check_method(method)
+    batches = checked_batches(_examples(data), batch_size, key)
     problem, start = training_problem(net, loss)
     method = _with_arrays(method, net.params.points.dtype)
     data = jax.tree.map(jnp.asarray, data)
     _check_fit(problem, start, data)
-    run = _Run(problem, method, start, data, batches, record, every)
+    check_labels(net, loss, data)
+    run = _Run(problem, method, start, data, batches, record)
     with reporting(progress) as report:
-        state, rows, finite = _followed(run, steps, checkpoint, report)
+        state, rows, ended = _followed(run, steps, every, checkpoint, report)
     columns = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
     tested = isinstance(method, Euler | Heun) and batches is None
-    result = result_of(columns, finite=finite, path_tested=tested)
+    result = result_of(columns, ended=ended, path_tested=tested)
     _tell(result, int(state.step), throw)
     return Training(
         net=problem.net(state.trained),
@@ -114,55 +122,82 @@ def gradient_flow(
 
 
 def _followed(
-    run: _Run, steps: int, checkpoint: str | os.PathLike | None, report: Report
-) -> tuple[FlowState, list[Row], bool]:
-    """The last state with a finite risk, all records, and whether the run came to its end."""
+    run: _Run, steps: int, every: int | None, checkpoint: Path, report: Report
+) -> tuple[FlowState, list[Row], Any]:
+    """The last state with a finite risk, all records, and how the run came to its end."""
     owner = "" if checkpoint is None else _owner(run)
-    state, rows = _begun(run, steps, checkpoint, owner)
+    state, rows, every = _begun(run, steps, every, checkpoint, owner)
     while state.step < steps:
         report(int(state.step), steps, f"risk {float(rows[-1]['risk']):.3g}")
-        until = min(steps, (int(state.step) // run.every + 1) * run.every)
+        until = min(steps, (int(state.step) // every + 1) * every)
         after = steps_until(run.problem, run.method, state, jnp.array(until), run.data, run.batches)
-        row = _row(run, after)
-        if not (after.finite and np.isfinite(row["risk"])):
-            return state, rows, False
+        row = _row(run, after, float(rows[-1]["least_ratio"]))
+        ended = _ending(after, row)
+        if ended != RESULTS.successful:
+            return state, rows, ended
         state, rows = after, [*rows, row]
         if checkpoint is not None:
-            save(checkpoint, owner, state, rows)
-    return state, rows, True
+            save(checkpoint, owner, state, rows, every)
+    return state, rows, RESULTS.successful
+
+
+def _ending(state: FlowState, row: Row) -> Any:
+    """Whether a run can go on."""
+    if not state.differentiable or (np.isfinite(row["risk"]) and np.isnan(row["slope"])):
+        return RESULTS.gradient_not_finite
+    finite = state.finite and np.isfinite(row["risk"]) and np.isfinite(row["slope"])
+    return RESULTS.successful if finite else RESULTS.risk_not_finite
 
 
 def _begun(
-    run: _Run, steps: int, checkpoint: str | os.PathLike | None, owner: str
-) -> tuple[FlowState, list[Row]]:
-    """The start, or where the checkpoint ended."""
+    run: _Run, steps: int, every: int | None, checkpoint: Path, owner: str
+) -> tuple[FlowState, list[Row], int]:
+    """The start, or where the checkpoint ended; and the number of steps between records."""
     state = at_start(run.method, run.start, run.start.params.points.dtype)
     if checkpoint is None or not os.path.exists(checkpoint):
-        row = _row(run, state)
-        if not np.isfinite(row["risk"]):
-            raise ValueError(
-                f"the risk must be finite at the start; got {row['risk']}. Look for NaN or "
-                "infinity in `data` and in `net.params.points`, and at `loss` itself."
-            )
-        return state, [row]
-    state, rows = load(checkpoint, owner, state)
+        row = _row(run, state, np.inf)
+        _check_start(row)
+        return state, [row], every or max(1, steps // 50)
+    state, rows, kept = load(checkpoint, owner, state)
+    if every not in (None, kept):
+        raise ValueError(
+            f"`checkpoint` {checkpoint} belongs to another run: it has a record every {kept} "
+            f"steps, `record_every` is {every}. Leave `record_every` out, or give another path."
+        )
     if state.step > steps:
         raise ValueError(
             f"`checkpoint` {checkpoint} is {state.step} steps far already, `steps` is {steps}. Ask "
             "for at least as many, or give another path to begin anew."
         )
-    return state, rows
+    if state.step < steps:  # the record of the former end is none of a longer run
+        rows = [row for row in rows if row["steps"] % kept == 0]
+    return state, rows, kept
 
 
-def _row(run: _Run, state: FlowState) -> Row:
-    return row_of(run.problem, run.method, state, run.start, run.data, run.record)
+def _check_start(row: Row) -> None:
+    for name, number in (("risk", row["risk"]), ("gradient of the risk", row["slope"])):
+        if not np.isfinite(number):
+            raise ValueError(
+                f"the {name} must be finite at the start; got {number}. Look for NaN or infinity "
+                "in `data` and in `net.params.points`, and at `loss` itself: a square root or a "
+                "norm at zero has a finite value and no derivative."
+            )
+
+
+def _row(run: _Run, state: FlowState, least_before: float) -> Row:
+    return row_of(run.problem, run.method, state, run.start, run.data, run.record, least_before)
 
 
 def _owner(run: _Run) -> str:
-    arrays = (run.problem, run.start, run.data, run.batches)
-    kinds = eqx.tree_pformat((arrays, run.record))
-    words = f"{run.method.description} {kinds} {run.every}"
-    return digest(words, eqx.filter(arrays, eqx.is_array))
+    """What a checkpoint must belong to."""
+    return digest(
+        net=run.problem.net(run.start),
+        loss=run.problem.loss,
+        data=run.data,
+        method=run.method,
+        batches=run.batches,
+        record=run.record,
+    )
 
 
 def _with_arrays(method: AbstractMethod, dtype: Any) -> AbstractMethod:
@@ -174,14 +209,10 @@ def _with_arrays(method: AbstractMethod, dtype: Any) -> AbstractMethod:
     return jax.tree.map(convert, method)
 
 
-def _check_counts(steps: int, every: int) -> None:
-    for name, count in (("steps", steps), ("record_every", every)):
-        if count < 1:
-            raise ValueError(f"`{name}` must be at least 1; got {count}.")
-
-
 def _examples(data: Data) -> int:
     """The number of examples."""
+    if not isinstance(data, tuple | list) or len(data) != 2:
+        raise ValueError(f"`data` must be a pair (x, y); got {type(data).__name__}.")
     lengths = {len(leaf) for leaf in jax.tree.leaves(data)}
     if len(lengths) == 1:
         return lengths.pop()
@@ -202,21 +233,9 @@ def _check_fit(problem: TrainingProblem, start: PyTree, data: Data) -> None:
         ) from error
 
 
-def _batches(count: int, size: int | None, key: PRNGKeyArray | None) -> Batches | None:
-    if size is None:
-        return None
-    if key is None:
-        raise ValueError("`key` must be given with `batch_size`: it draws the mini-batches.")
-    if not 1 <= size <= count:
-        raise ValueError(
-            f"`batch_size` must be from 1 to the number of examples {count}; got {size}."
-        )
-    return Batches(size, key)
-
-
 def _tell(result: Any, step: int, throw: bool) -> None:
     if result == RESULTS.successful:
         return
-    if result == RESULTS.risk_not_finite and throw:
+    if throw and result in (RESULTS.risk_not_finite, RESULTS.gradient_not_finite):
         raise RuntimeError(f"{RESULTS[result]} The last finite record is that of step {step}.")
     warnings.warn(RESULTS[result], RuntimeWarning, stacklevel=3)

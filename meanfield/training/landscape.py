@@ -39,7 +39,8 @@ class PolyakLojasiewicz(eqx.Module):
         kernel; NaN where it was not asked for.
       smallest, largest: bounds on the extreme eigenvalues of the whole kernel of each layer,
         shape (L,); `smallest_outer` those of the outer kernel from below.
-      adjoint: $\sum_i |p^i_{k+1}|^2 / \sum_i |p^i_L|^2$ for each layer, shape (L,).
+      adjoint: $\sum_i |p^i_{k+1}|^2 / \sum_i |p^i_L|^2$ for each layer, shape (L,); like the ratio
+        and the certificates NaN where the risk is zero.
       risk, squared_slope: the two numbers of the ratio.
       result: `RESULTS.successful`, or why the certificate is zero.
     """
@@ -57,7 +58,7 @@ class PolyakLojasiewicz(eqx.Module):
     result: RESULTS
 
     def __repr__(self) -> str:
-        certified = np.nanmax([self.certified, self.certified_outer])
+        certified = np.fmax(self.certified, self.certified_outer)
         return f"PolyakLojasiewicz(ratio {self.ratio:.3g}, certified >= {certified:.3g})"
 
 
@@ -183,7 +184,7 @@ def _assembled(
             return float(total / value * factor)
 
     certified, outwards = summed(smallest, 1 - rounding), summed(outer, 1 - rounding)
-    found = np.nanmax([certified, outwards, 0.0]) > 0
+    found = np.fmax(certified, outwards) > 0
     return PolyakLojasiewicz(
         ratio=slope / value if value > 0 else np.nan,
         certified=certified,
@@ -192,7 +193,7 @@ def _assembled(
         smallest=smallest,
         largest=largest,
         smallest_outer=outer,
-        adjoint=rows.squared[1:] / rows.squared[-1],
+        adjoint=rows.squared[1:] / (rows.squared[-1] or np.nan),
         risk=value,
         squared_slope=slope,
         result=RESULTS.successful if found else RESULTS.certificate_is_zero,

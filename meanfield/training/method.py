@@ -38,11 +38,6 @@ class AbstractMethod(eqx.Module):
     def duration(self) -> Any:
         """The time of the flow that a step takes; None if steps do not follow the flow."""
 
-    @property
-    @abc.abstractmethod
-    def description(self) -> str:
-        """The settings in words, by which a checkpoint knows its run."""
-
     @abc.abstractmethod
     def init(self, trained: PyTree) -> PyTree:
         """What the method remembers before the first step."""
@@ -60,10 +55,6 @@ class AbstractExplicit(AbstractMethod):
     @property
     def duration(self) -> Any:
         return self.step
-
-    @property
-    def description(self) -> str:
-        return f"{type(self).__name__}(step={float(self.step)!r})"
 
     def init(self, trained: PyTree) -> PyTree:
         return None

@@ -43,8 +43,12 @@ class TrainingProblem(eqx.Module):
         return value, jax.tree.map(_per_mass, gradient, self.masses)
 
     def squared_length(self, direction: PyTree) -> Float[Array, ""]:
-        """$|v|_m^2$ of a direction of motion."""
-        parts = jax.tree.map(lambda m, v: jnp.sum(m * jnp.square(v)), self.masses, direction)
+        """$|v|_m^2$ of a direction of motion; what has no mass does not count, be it NaN."""
+
+        def part(mass, v):
+            return jnp.sum(jnp.where(mass > 0, mass * jnp.square(v), 0))
+
+        parts = jax.tree.map(part, self.masses, direction)
         return jax.tree.reduce(jnp.add, parts)
 
 

@@ -42,11 +42,6 @@ class Proximal(AbstractMethod):
     def duration(self) -> Any:
         return self.step
 
-    @property
-    def description(self) -> str:
-        numbers = (float(self.step), float(self.tolerance), self.max_steps, self.history)
-        return f"Proximal{numbers}"
-
     def init(self, trained: PyTree) -> PyTree:
         """The last displacement, in the unit of its step."""
         return jax.tree.map(jnp.zeros_like, trained)

@@ -45,8 +45,13 @@ def row_of(
     start: PyTree,
     data: Data,
     wanted: Record,
+    least_before: float,
 ) -> Row:
-    """The numbers of one record; the risk and the slope are those on all data."""
+    """The numbers of one record; the risk and the slope are those on all data.
+
+    Args:
+      least_before: the least ratio of the records before.
+    """
     value, slope, index_layers, ends = _measured(problem, state.trained, start, data)
     net, first = problem.net(state.trained), problem.net(start)
     step = np.nan if method.duration is None else np.asarray(method.duration)
@@ -56,7 +61,9 @@ def row_of(
         "risk": value,
         "slope": slope,
         "path_length": state.path_length,
-        "least_ratio": jnp.minimum(state.least_ratio, ratio_of(slope**2, value)),
+        "least_ratio": jnp.minimum(
+            jnp.minimum(state.least_ratio, least_before), ratio_of(slope**2, value)
+        ),
         "evaluations": state.evaluations,
         "unsettled": state.unsettled,
         "index_distance": _total(net.params.base, index_layers, ends),
@@ -68,7 +75,7 @@ def row_of(
     certified = _certifiable(net, data) if wanted.certificate is None else wanted.certificate
     if finite and certified:
         found = polyak_lojasiewicz(net, problem.loss, data)
-        row["certified"] = np.nanmax([found.certified, found.certified_outer])
+        row["certified"] = np.fmax(found.certified, found.certified_outer)
     if finite and wanted.distance:
         layers = layer_distances(net.params, first.params)
         row |= {"distance": _total(net.params.base, layers, ends), "layer_distance": layers}

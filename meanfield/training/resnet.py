@@ -10,7 +10,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Shaped
 
 from meanfield.measure import ConditionalMeasure, Measure
 
@@ -19,6 +19,7 @@ from .residuals.hidden_layer import SingleHiddenLayer
 from .residuals.residual import AbstractResidual, absent_at_zero
 
 
+Input = Shaped[Array, "..."] | Measure
 State = Float[Array, " d"] | Measure
 
 
@@ -85,8 +86,9 @@ class MeanFieldResNet(eqx.Module):
     def width(self) -> int:
         return self.params.points.shape[-2]
 
-    def __call__(self, x: State) -> Any:
-        """The output for one input, a point of shape (d_in,) or a `Measure` of tokens.
+    def __call__(self, x: Input) -> Any:
+        """The output for one input, a point of shape (d_in,) or a `Measure` of tokens. Whole
+        numbers that come out of the embedding are taken as numbers of the particles' precision.
 
         Raises:
           ValueError: the dimension of the states does not match the particles.
@@ -99,7 +101,7 @@ class MeanFieldResNet(eqx.Module):
         return jax.vmap(self)(xs)
 
     @eqx.filter_jit
-    def hidden(self, x: State) -> Any:
+    def hidden(self, x: Input) -> Any:
         """All states of one input, stacked: x_0, ..., x_L, of shape (L + 1, d)."""
         first = self._first(x)
 
@@ -131,8 +133,8 @@ class MeanFieldResNet(eqx.Module):
             self.residual, params, self.embedding, self.readout, self.checkpointed
         )
 
-    def _first(self, x: State) -> Any:
-        first = act(self.embedding, x)
+    def _first(self, x: Input) -> Any:
+        first: Any = _at_least(self.params.points.dtype, act(self.embedding, x))
         dim = getattr(first, "points", first).shape[-1]
         size = self.residual.size(dim)
         if size != self.params.dim:
@@ -149,3 +151,19 @@ class MeanFieldResNet(eqx.Module):
 
         once = jax.checkpoint(step) if self.checkpointed else step
         return jax.lax.scan(lambda at, layer: (once(at, layer), None), first, self.layers)[0]
+
+
+def _at_least(dtype: Any, first: Input) -> State:
+    """A state with whole numbers, and numbers of less precision, in the dtype of the particles."""
+    if isinstance(first, Measure):
+        points, weights = (_real(dtype, array) for array in (first.points, first.weights))
+        return Measure(points, weights)
+    return _real(dtype, first)
+
+
+def _real(dtype: Any, array: Array) -> Array:
+    if jnp.issubdtype(array.dtype, jnp.complexfloating):
+        raise TypeError(f"states must be real; got {array.dtype}. Look at `data` and `embedding`.")
+    floating = jnp.issubdtype(array.dtype, jnp.floating)
+    wide = floating and jnp.finfo(array.dtype).bits >= jnp.finfo(dtype).bits
+    return array if wide else array.astype(dtype)

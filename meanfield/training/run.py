@@ -36,7 +36,7 @@ class BallTest(eqx.Module):
       radius: $2 \sqrt{\mathrm{risk}_0 / m}$.
       travelled: the largest distance to the start.
       excess: the largest $\log (\mathrm{risk}_t / \mathrm{risk}_0) + m t$; at most 0 for the flow.
-      inside: whether `travelled` is below `radius`.
+      inside: whether `travelled` is at most `radius`.
     """
 
     constant: float
@@ -60,7 +60,8 @@ class Training(eqx.Module):
         the displacement of a trained embedding or readout.
       layer_distance: $W_2$ to the start in each layer, shape (R, L).
       path_length: the length of the path so far.
-      least_ratio: the least ratio met so far, over every step if steps see all data.
+      least_ratio: the least ratio met so far: over every step if steps see all data, over the
+        records if they see mini-batches.
       evaluations: the number of evaluations of the risk and its gradient so far.
       unsettled: the number of steps so far whose inner search ended early.
       particles: shape (R, L, M, p), if they were asked for.
@@ -110,8 +111,10 @@ class Training(eqx.Module):
         radius = 2 * float(np.sqrt(self.risk[0] / m))
         travelled = float(np.max(self._known_distance))
         seen = self.risk > 0
-        excess = float(np.max(np.log(self.risk[seen] / self.risk[0]) + m * self.times[seen]))
-        return BallTest(m, radius, travelled, excess, travelled < radius)
+        excess = np.log(self.risk[seen] / self.risk[0]) + m * self.times[seen]
+        return BallTest(
+            m, radius, travelled, float(np.max(excess, initial=-np.inf)), travelled <= radius
+        )
 
     @property
     def _known_distance(self) -> Column:
@@ -127,16 +130,19 @@ class Training(eqx.Module):
 
 
 def _path_bound(risk: Column, least_ratio: Column) -> Column:
-    root = np.sqrt(risk)
-    return 2 / np.sqrt(least_ratio) * np.maximum(root[0] - root, 0)
+    root = np.sqrt(np.where(risk >= 0, risk, np.nan))
+    fallen, steep = np.maximum(root[0] - root, 0), least_ratio > 0
+    bound = 2 * fallen / np.sqrt(np.where(steep, least_ratio, 1))
+    return np.where(fallen > 0, np.where(steep, bound, np.inf), fallen)
 
 
-def result_of(columns: dict[str, np.ndarray], *, finite: bool, path_tested: bool) -> Any:
+def result_of(columns: dict[str, np.ndarray], *, ended: Any, path_tested: bool) -> Any:
     """How a run ended: the first of what went wrong."""
-    if not finite:
-        return RESULTS.risk_not_finite
+    if ended != RESULTS.successful:
+        return ended
     bound = _path_bound(columns["risk"], columns["least_ratio"])[-1]
-    if path_tested and columns["path_length"][-1] > _SLACK * bound:
+    theorem = path_tested and np.all(columns["risk"] >= 0)
+    if theorem and not columns["path_length"][-1] <= _SLACK * bound:
         return RESULTS.step_beyond_stability
     if columns["unsettled"][-1]:
         return RESULTS.inner_steps_exhausted

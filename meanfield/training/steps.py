@@ -22,7 +22,8 @@ class FlowState(eqx.Module):
       path_length: the sum of the lengths of all steps.
       least_ratio: the least squared slope divided by the risk, over the beginnings of all steps;
         infinite on mini-batches, where it is not known.
-      finite: false once the risk was not.
+      finite: false once the risk or its gradient was not.
+      differentiable: false once the gradient was NaN at a finite risk.
     """
 
     trained: PyTree
@@ -33,14 +34,13 @@ class FlowState(eqx.Module):
     path_length: Float[Array, ""]
     least_ratio: Float[Array, ""]
     finite: Bool[Array, ""]
+    differentiable: Bool[Array, ""]
 
 
 def at_start(method: AbstractMethod, trained: PyTree, dtype) -> FlowState:
-    zero = jnp.zeros((), jnp.int32)
+    zero, yes = jnp.zeros((), jnp.int32), jnp.array(True)
     length, ratio = jnp.zeros((), dtype), jnp.full((), jnp.inf, dtype)
-    return FlowState(
-        trained, method.init(trained), zero, zero, zero, length, ratio, jnp.array(True)
-    )
+    return FlowState(trained, method.init(trained), zero, zero, zero, length, ratio, yes, yes)
 
 
 class Batches(eqx.Module):
@@ -107,7 +107,8 @@ def _stepped(
         unsettled=at.unsettled + jnp.where(step.settled, 0, 1),
         path_length=at.path_length + length,
         least_ratio=jnp.minimum(at.least_ratio, ratio),
-        finite=jnp.isfinite(step.risk),
+        finite=jnp.isfinite(step.risk) & jnp.isfinite(step.squared_slope),
+        differentiable=~(jnp.isfinite(step.risk) & jnp.isnan(step.squared_slope)),
     )
 
 

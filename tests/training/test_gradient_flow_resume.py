@@ -133,8 +133,8 @@ def test_a_checkpoint_further_than_asked_and_a_file_of_something_else_are_refuse
 def test_bad_settings_are_told_by_name(problem):
     net, (x, y) = problem
     for wrong, words in (
-        ({"steps": 0}, "`steps` must be at least 1; got 0"),
-        ({"steps": 4, "record_every": 0}, "`record_every` must be at least 1"),
+        ({"steps": 0}, "`steps` must be a whole number of at least 1; got 0"),
+        ({"steps": 4, "record_every": 0}, "`record_every` must be a whole number of at least 1"),
         ({"steps": 4, "batch_size": 9, "key": jr.key(0)}, "`batch_size` must be from 1 to"),
         ({"steps": 4, "batch_size": 2}, "`key` must be given with `batch_size`"),
     ):
