@@ -90,12 +90,13 @@ plt.show()
 
 # %% [markdown]
 # On the right, the truth of each layer lies between its solid and its dashed line. A build can be
-# made to depend on any of these numbers.
+# made to fail on any of these numbers.
 
 # %%
 judged = mf.audits.judge(audit, ["certificate@0.001 > 100", "gap@0.001 > 2", "peel@0.01 > 30"])
 for check in judged.checks:
-    print("passed" if check.passed else "FAILED", check.expression, f"(is {check.value:.3g})")
+    ending = "passed" if check.passed else "failed"
+    print(f"fail on {check.expression:22} it is {check.value:.3g}: {ending}")
 
 # %% [markdown]
 # **Nearby, a layer is as tame as its derivative, and that can be proved; but a hundredth of a
