@@ -98,7 +98,7 @@ def certify(
     return found[0]
 
 
-@np.errstate(over="ignore")  # what overflows is an infinite bound, which is one
+@np.errstate(over="ignore", invalid="ignore")  # what overflows is an infinite bound, which is one
 def certificate_curve(
     f: AbstractInContextMap,
     mu: AnyMeasure,
@@ -130,26 +130,28 @@ def certificate_curve(
     if p == 2 and not (theorem.endswith("drawn") or model.exact):
         coarse = float(upper_at(f, mu))
     names = ("ball-reach-drawn", "ball-bend-drawn") if drawn else ("ball-reach", theorem)
-    far = _far(f, atoms, min(balls, key=lambda ball: ball.size), p, splitting)
+    nearest_ball = min(balls, key=lambda ball: ball.size, default=None)
+    far = nearest_ball and _known_everywhere(f, atoms, nearest_ball, p, splitting)
     found = []
     for ball in balls:
         near = _near(model, ball, p, min(centre, coarse), names)
         if ball.size == 0 and 0 < coarse < near.value:  # it has its own margin for rounding
             near = Bound(math.log(coarse), "upper", ball, "meanfield:local-upper")
-        if far <= near.log_value:  # bounds on domains grow with them: elsewhere none can be less
-            near = smallest((near, _everywhere(f, atoms, ball, p, splitting)))
+        if far and far.log_value <= near.log_value:  # bounds on domains grow with them
+            wide = _known_everywhere(f, atoms, ball, p, splitting)
+            near = smallest((near, wide)) if wide else near
         found.append(near)
     return tuple(found)
 
 
-def _far(
+def _known_everywhere(
     f: AbstractInContextMap, atoms: Atoms, ball: WassersteinBall, p: float, splitting: bool
-) -> float:
-    """The logarithm of the bound on the ball of points of the least radius; inf where none is."""
+) -> Bound | None:
+    """The bound on the ball of points that holds every measure; nothing where none is known."""
     try:
-        return float(_everywhere(f, atoms, ball, p, splitting).log_value)
-    except (TypeError, ValueError):
-        return math.inf
+        return _everywhere(f, atoms, ball, p, splitting)
+    except TypeError:
+        return None
 
 
 def _near(
@@ -161,7 +163,7 @@ def _near(
     return smallest((_bound(reached, model, ball, names[0]), _bound(bent, model, ball, names[1])))
 
 
-@np.errstate(over="ignore")
+@np.errstate(over="ignore", invalid="ignore")
 def displacement_bound(
     f: AbstractInContextMap,
     mu: AnyMeasure,
@@ -181,9 +183,12 @@ def displacement_bound(
     Args, Raises: as for `certify`.
     """
     size, p = checked_radius(radius), checked_exponent(p)
-    model = local_model(f, checked_atoms(mu))
-    ball = WassersteinBall(mu, size)
-    if size == 0:
+    ball, atoms = WassersteinBall(mu, size), checked_atoms(mu)
+    try:
+        model = local_model(f, atoms)
+    except TypeError:  # nothing is known of the path; the constant on the ball is above its mean
+        model = None
+    if size == 0 or model is None:
         return certify(f, mu, radius, p=p, splitting=splitting, key=key)
     if p == math.inf and isinstance(model, AttentionModel):
         rate = float(np.max(model.rates(size, splitting)))
@@ -253,7 +258,10 @@ def _everywhere(
     n = len(atoms.masses) if equal and not splitting else None
     # the radius is kept in the default precision: not below the true one
     domain = Ball(max(reach * (1 + 2**-22), float(np.finfo(np.float32).tiny)))
-    bound = lipschitz_bound(f, domain, p=p, n=n)
+    try:
+        bound = lipschitz_bound(f, domain, p=p, n=n)
+    except (ValueError, np.linalg.LinAlgError):  # no theorem is finite here, or its numbers are not
+        return Bound(math.inf, "upper", ball, "meanfield:no-finite-bound")
     return Bound(bound.log_value, "upper", ball, bound.theorem)
 
 
@@ -272,7 +280,7 @@ def _on_points(
         found = _everywhere(f, atoms, ball, p, splitting)
         at_measure = Bound(math.log(coarse or 1e-300), "upper", ball, "meanfield:local-upper")
         return smallest((found, at_measure))
-    except (TypeError, ValueError) as missing:
+    except TypeError as missing:
         raise TypeError(f"{refusal} There is no bound on a domain either: {missing}") from missing
 
 

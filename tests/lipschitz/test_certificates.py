@@ -242,11 +242,31 @@ def test_what_is_wrong_is_said():
             mf.certify(f, mu, 0.1, order=2)
         with pytest.raises(ValueError, match="ConditionalMeasure"):
             mf.certify(mf.CausalAttention(f), mu, 0.1)
-        hard = mf.attention.TopMass(0.3)
-        with pytest.raises(TypeError, match="got choice TopMass.*no finite bound exists"):
-            mf.certify(mf.SelfAttention(f.A, f.V, choice=hard), mu, 0.1)
         with pytest.raises(TypeError, match="Wrap points"):
             mf.certify(f, mu.points, 0.1)
+
+
+@pytest.mark.parametrize("choice", [mf.DoublyStochastic(), mf.TopMass(0.3)], ids=repr)
+def test_where_no_finite_bound_is_known_the_certificate_is_infinite(choice):
+    f, mu = mf.SelfAttention(jnp.eye(2), jnp.eye(2), choice=choice), mf.Measure(jnp.eye(2))
+    for bound in (mf.certify(f, mu, 0.1, p=1), displacement_bound(f, mu, 0.1, p=1)):
+        assert bound.value == np.inf
+        assert bound.theorem == "meanfield:no-finite-bound"
+
+
+@pytest.mark.parametrize("radius", [1e160, 1e300])
+def test_where_numbers_overflow_the_certificate_is_infinite(radius):
+    f, mu = mf.SelfAttention(jnp.eye(2), jnp.eye(2)), mf.Measure(jnp.eye(2))
+    assert mf.certify(f, mu, radius).value == np.inf
+
+
+def test_without_a_path_a_displacement_is_bounded_by_the_certificate():
+    f, mu = (
+        mf.SelfAttention(jnp.eye(2), jnp.eye(2), choice=mf.Softmax(cap=2.0)),
+        mf.Measure(jnp.eye(2)),
+    )
+    bound, certificate = (g(f, mu, 0.1, p=2) for g in (displacement_bound, mf.certify))
+    assert bound.log_value == certificate.log_value < np.inf
 
 
 @pytest.mark.slow
