@@ -23,7 +23,6 @@ from .reader import Reader
 class Names:
     """What a family calls its tensors and its fields of config.json."""
 
-    prefix: str
     layer: str
     query: str
     key: str
@@ -41,7 +40,6 @@ class Names:
 
 
 _BERT = Names(
-    prefix="bert.",
     layer="encoder.layer",
     query="attention.self.query",
     key="attention.self.key",
@@ -54,10 +52,9 @@ _BERT = Names(
 )
 _NAMES = {
     "bert": _BERT,
-    "roberta": dataclasses.replace(_BERT, prefix="roberta."),
+    "roberta": _BERT,
     "mpnet": dataclasses.replace(
         _BERT,
-        prefix="mpnet.",
         query="attention.attn.q",
         key="attention.attn.k",
         value="attention.attn.v",
@@ -65,7 +62,6 @@ _NAMES = {
         attention_norm="attention.LayerNorm",
     ),
     "distilbert": Names(
-        prefix="distilbert.",
         layer="transformer.layer",
         query="attention.q_lin",
         key="attention.k_lin",
@@ -83,18 +79,16 @@ _NAMES = {
     ),
 }
 FAMILIES = tuple(_NAMES)
-# buffers, poolers and heads: nothing that a hidden state depends on
+# buffers and poolers: nothing that a hidden state depends on
 IGNORABLE = (
     r"embeddings\.(position_ids|token_type_ids)",
     r"pooler\..*",
-    r"(cls|lm_head|classifier|pre_classifier|qa_outputs|vocab_\w+|predictions)\b.*",
 )
 
 
 def read(reader: Reader, family: str) -> Parts:
     """The embeddings and layers of a BERT-like checkpoint."""
     config, names = reader.config, _NAMES[family]
-    reader.checkpoint.strip_prefix(names.prefix)
     config.expect("position_embedding_type", "absolute")
     config.expect("is_decoder", False)
     dim = config.integer(names.dim)

@@ -13,6 +13,7 @@ import numpy as np
 from .error import ModelError
 from .files import open_tensors, weight_files
 from .header import is_quantised_name
+from .names import HEADS, known_names
 from .tensor import Table, Tensor, upcast
 
 
@@ -42,13 +43,10 @@ class Checkpoint:
         """How many numbers the tensors handed out hold."""
         return sum(int(np.prod(self.tensors[name].shape)) for name in self._taken)
 
-    def strip_prefix(self, *prefixes: str) -> None:
-        """Names lose the first of the prefixes that any name has (`bert.`, `model.`, ...)."""
-        prefix = next((p for p in prefixes if any(n.startswith(p) for n in self.tensors)), "")
-        named = {name.removeprefix(prefix): tensor for name, tensor in self.tensors.items()}
-        if len(named) < len(self.tensors):
-            raise ModelError(f"{self.where}: tensors occur both with and without {prefix!r}.")
-        self.tensors = named
+    def rename(self, family: str) -> None:
+        """Tensors go by the names that the family's architecture knows."""
+        known = known_names(self.tensors, family, self.where)
+        self.tensors = {known[name]: tensor for name, tensor in self.tensors.items()}
 
     def take(self, name: str, *shape: int) -> np.ndarray:
         """The values of a tensor, which must have the given shape and be finite."""
@@ -75,17 +73,25 @@ class Checkpoint:
         self._taken.add(name)
         return tensor
 
-    def finish(self, *ignorable: str) -> None:
-        """Refuses tensors that were not taken, unless a pattern (full match) says that they carry
-        nothing the forward pass needs."""
-        known = re.compile("|".join(ignorable) or r"(?!)")
-        left = [n for n in self.tensors if n not in self._taken and not known.fullmatch(n)]
-        if left:
-            more = f" and {len(left) - 1} more" if len(left) > 1 else ""
+    def finish(self, *ignorable: str) -> tuple[str, ...]:
+        """The tensors that belong to heads of tasks and were not taken, by name.
+
+        Args:
+          ignorable: patterns (full match) of buffers and poolers, which carry nothing at all.
+
+        Raises:
+          ModelError: a tensor is neither taken nor known to be without effect.
+        """
+        buffers, heads = re.compile("|".join(ignorable) or r"(?!)"), re.compile(HEADS)
+        left = [n for n in self.tensors if n not in self._taken and not buffers.fullmatch(n)]
+        strange = [n for n in left if not heads.fullmatch(n)]
+        if strange:
+            more = f" and {len(strange) - 1} more" if len(strange) > 1 else ""
             raise ModelError(
-                f"{self.where}: tensor {left[0]!r}{more} has no place in this architecture; the "
+                f"{self.where}: tensor {strange[0]!r}{more} has no place in this architecture; the "
                 "checkpoint would be read wrongly. Check model_type in config.json."
             )
+        return tuple(left)
 
 
 def open_checkpoint(path: Path, dtype: str = "float32") -> Checkpoint:

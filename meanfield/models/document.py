@@ -37,7 +37,8 @@ def parse_json(text: bytes, where: str) -> dict[str, Any]:
         raise ModelError(f"{where}: holds {constant}, which is not JSON. Write the file anew.")
 
     try:
-        value = json.loads(text.decode("utf-8"), object_pairs_hook=strict, parse_constant=refuse)
+        plain = text.decode("utf-8-sig")  # editors on Windows put a mark at the beginning
+        value = json.loads(plain, object_pairs_hook=strict, parse_constant=refuse)
     except RecursionError:
         raise ModelError(f"{where}: is nested too deeply to be read. Write it anew.") from None
     except ModelError:

@@ -1,6 +1,7 @@
 """The families of transformers that can be read, and the marks by which their tensors are known."""
 
 from collections.abc import Iterable
+from typing import Any
 
 from .config import Config
 from .error import ModelError
@@ -12,6 +13,8 @@ SUPPORTED = (
     "llama", "mistral", "qwen2", "qwen3",
     "vit", "dinov2",
 )  # fmt: skip
+# the same model under another name
+_SAME = {"xlm-roberta": "roberta", "camembert": "roberta"}
 IMAGE_FAMILIES = ("vit", "dinov2")
 # what each family calls its number of heads
 HEADS = dict.fromkeys(SUPPORTED, "num_attention_heads") | {
@@ -38,19 +41,29 @@ def family_of(config: Config) -> str:
     Raises:
       ModelError: another architecture; the message lists those supported.
     """
-    family = config.fields.get("model_type")
+    written = config.fields.get("model_type")
+    family = _SAME.get(written, written) if isinstance(written, str) else None
     if family not in SUPPORTED:
-        raise ModelError(
-            f"{config.where}: model_type {str(family)[:60]!r} is not supported; supported are "
-            f"{', '.join(SUPPORTED)}, and llama2.c .bin files. If its tensors are those of one of "
-            "these, say so with --arch (models.Architecture)."
-        )
+        raise ModelError(_unsupported(config, written))
     if config.fields.get("quantization_config") is not None:
         raise ModelError(
             f"{config.where}: the checkpoint is quantised, which is not supported. Use the model "
             "in float32, float16 or bfloat16."
         )
     return family
+
+
+def _unsupported(config: Config, written: Any) -> str:
+    known = ", ".join((*SUPPORTED[:2], *_SAME, *SUPPORTED[2:]))
+    advice = (
+        "If the tensors are those of one of these, say so with --arch (models.Architecture)."
+        if written is None
+        else "What it computes is not known here, and --arch would give wrong numbers."
+    )
+    return (
+        f"{config.where}: model_type {str(written)[:60]!r} is not supported; supported are "
+        f"{known}, and llama2.c .bin files. {advice}"
+    )
 
 
 def looks_like(names: Iterable[str]) -> tuple[str, ...]:

@@ -16,17 +16,13 @@ from .parts import Parts
 from .reader import Linear, Reader
 
 
-# masks that old files carry, and heads of other tasks
-IGNORABLE = (
-    r"h\.\d+\.attn\.(bias|masked_bias)",
-    r"(score|classifier|multiple_choice_head)\b.*",
-)
+# masks that old files carry
+IGNORABLE = (r"h\.\d+\.attn\.(bias|masked_bias)",)
 
 
 def read(reader: Reader, family: str) -> Parts:
     """The embeddings, layers and head of a GPT-2 checkpoint."""
     config, checkpoint = reader.config, reader.checkpoint
-    checkpoint.strip_prefix("transformer.")
     config.expect("add_cross_attention", False)
     dim, words = config.integer("n_embd"), config.integer("vocab_size")
     epsilon = config.number("layer_norm_epsilon", 1e-5)

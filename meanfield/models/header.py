@@ -16,9 +16,9 @@ from .error import ModelError
 
 
 # bytes of one value; integer and boolean tensors occur as buffers and are never weights
-ITEM_SIZE = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "BOOL": 1}
+ITEM_SIZE = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "BOOL": 1, "U8": 1}
 FLOATING = ("F64", "F32", "F16", "BF16")
-_QUANTISED = ("I8", "U8", "I16", "U16", "U32", "U64", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F4")
+_QUANTISED = ("I8", "I16", "U16", "U32", "U64", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F4")
 _LONGEST_HEADER = 100_000_000
 _MOST_TENSORS = 100_000
 _LONGEST_NAME = 512

@@ -17,18 +17,16 @@ from .reader import Reader
 from .rope import read_rotary
 
 
-# rotary tables and caches that some files carry, heads of other tasks
+# rotary tables and caches that some files carry
 IGNORABLE = (
     r"(.*\.)?rotary_emb\.(inv_freq|cos_cached|sin_cached)",
     r"layers\.\d+\.self_attn\.(bias|masked_bias)",
-    r"(score|classifier|qa_outputs)\b.*",
 )
 
 
 def read(reader: Reader, family: str) -> Parts:
     """The embeddings, layers and head of a Llama-like checkpoint."""
     config, checkpoint = reader.config, reader.checkpoint
-    checkpoint.strip_prefix("model.")
     dim, words = config.integer("hidden_size"), config.integer("vocab_size")
     epsilon = config.number("rms_norm_eps", 1e-6)
     word = checkpoint.table("embed_tokens.weight", words, dim)

@@ -70,9 +70,12 @@ def open_described(
 ) -> tuple[Checkpoint, Config, str]:
     """The tensors of a safetensors model, its fields and its family."""
     described = config_path(path)
-    if described.is_file() and architecture is None:  # before any weight is looked at
-        describe(described, path, None, {})
+    family = None if architecture is None else architecture.family
+    if described.is_file() and family is None:  # before any weight is looked at
+        _, family = describe(described, path, None, {})
     checkpoint = open_checkpoint(path, dtype)
+    if family is not None:
+        checkpoint.rename(family)
     shapes = {name: tensor.shape for name, tensor in checkpoint.tensors.items()}
     return checkpoint, *describe(described, path, architecture, shapes)
 
@@ -155,10 +158,17 @@ def assemble(
     from .transformer import Card, Transformer
 
     parts = _parts(Reader(checkpoint, config), family)
-    checkpoint.finish(*parts.ignorable)
+    ignored = checkpoint.finish(*parts.ignorable)
     check_told(architecture, config)
     card = Card(
-        family, path, config.used, sources, checkpoint.parameters, architecture, config.assumed
+        family=family,
+        path=path,
+        config=config.used,
+        files=sources,
+        parameters=checkpoint.parameters,
+        architecture=architecture,
+        assumed=config.assumed,
+        ignored=ignored,
     )
     return Transformer(
         card,

@@ -16,8 +16,8 @@ class Parts:
     """The parts of a model (see `Transformer`), and the tensors that it needs no place for.
 
     Args:
-      ignorable: patterns of tensor names that may be in the file and are not used: buffers,
-        poolers, heads.
+      ignorable: patterns of tensor names that may be in the file and are not used: buffers and
+        poolers (heads of tasks are known to `Checkpoint.finish`).
     """
 
     embedding: AbstractEmbedding

@@ -10,9 +10,6 @@ from .families import looks_like
 
 
 Fields = dict[str, Any]
-_PREFIXES = {"gpt2": "transformer."} | dict.fromkeys(
-    ("llama", "mistral", "qwen2", "qwen3"), "model."
-)
 
 
 class Shapes:
@@ -20,14 +17,12 @@ class Shapes:
 
     Args:
       family: whose names they should be.
-      shapes: the shape of each tensor; a prefix such as `bert.` is taken off.
+      shapes: the shape of each tensor, by the names of `names.known_names`.
       where: the file, for messages.
     """
 
     def __init__(self, family: str, shapes: Mapping[str, tuple[int, ...]], where: str):
-        prefix = _PREFIXES.get(family, f"{family}.")
-        self._shapes = {name.removeprefix(prefix): shape for name, shape in shapes.items()}
-        self.family, self.where = family, where
+        self._shapes, self.family, self.where = dict(shapes), family, where
 
     def __contains__(self, name: str) -> bool:
         return name in self._shapes

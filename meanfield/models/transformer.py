@@ -38,6 +38,7 @@ class Card:
     parameters: int
     architecture: Architecture | None = None
     assumed: dict[str, Any] = dataclasses.field(default_factory=dict)
+    ignored: tuple[str, ...] = ()
 
     @functools.cached_property
     def hashes(self) -> dict[str, str]:
@@ -97,6 +98,11 @@ class Transformer(eqx.Module):
     def assumed(self) -> dict[str, Any]:
         """Fields that were neither told nor read off the tensors (only with `architecture`)."""
         return self.card.assumed
+
+    @property
+    def ignored(self) -> tuple[str, ...]:
+        """Tensors of the files that belong to heads of tasks, which no hidden state depends on."""
+        return self.card.ignored
 
     @property
     def path(self) -> Path:

@@ -25,7 +25,6 @@ IGNORABLE = (
 def read(reader: Reader, family: str) -> Parts:
     """The embeddings, layers and head of a ViT or DINOv2 checkpoint."""
     config = reader.config
-    reader.checkpoint.strip_prefix(f"{family}.")
     dim = config.integer("hidden_size")
     epsilon = config.number("layer_norm_eps", 1e-12 if family == "vit" else 1e-6)
     make = _vit_layer if family == "vit" else _dino_layer

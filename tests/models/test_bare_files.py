@@ -146,8 +146,8 @@ def test_a_config_is_filled_in_and_may_not_be_contradicted(tmp_path):
 
 
 def test_a_relative_of_a_family_can_be_read_as_one(tmp_path):
-    folder = edit_config(copy_of("roberta", tmp_path), model_type="xlm-roberta")
-    with pytest.raises(ModelError, match="--arch"):
+    folder = edit_config(copy_of("roberta", tmp_path), model_type="roberta-of-ours")
+    with pytest.raises(ModelError, match="is not supported"):
         mf.models.inspect(folder)
     assert mf.models.inspect(folder, architecture=Architecture("roberta")).family == "roberta"
 
