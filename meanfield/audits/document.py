@@ -5,16 +5,12 @@ import json
 import math
 import os
 import tempfile
-import types
-import typing
 from pathlib import Path
 from typing import Any
 
 from .record import SCHEMA, Audit
-
-
-class RecordError(ValueError):
-    """A file that is not an audit this version can read."""
+from .references import check_references
+from .restoring import RecordError as RecordError, restore as restore
 
 
 def plain(value: Any) -> Any:
@@ -27,22 +23,6 @@ def plain(value: Any) -> Any:
         return [plain(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"a record holds finite numbers or null; got {value}.")
-    return value
-
-
-def restore(kind: Any, value: Any) -> Any:
-    """The inverse of `plain` for the annotation `kind`."""
-    if dataclasses.is_dataclass(kind):
-        hints = typing.get_type_hints(kind)
-        return kind(**{name: restore(hint, value[name]) for name, hint in hints.items()})  # pyright: ignore
-    options = typing.get_args(kind)
-    if typing.get_origin(kind) in (types.UnionType, typing.Union):
-        if value is None:
-            return None
-        records = [option for option in options if dataclasses.is_dataclass(option)]
-        return restore(records[0], value) if records else value
-    if typing.get_origin(kind) is tuple:
-        return tuple(restore(options[0], item) for item in value)
     return value
 
 
@@ -59,7 +39,7 @@ def from_json(text: str, source: str = "the document") -> Audit:
     """
     try:
         document = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise RecordError(f"{source} is not JSON ({error}); give an audit.json.") from None
     found = document.get("schema") if isinstance(document, dict) else None
     if found != SCHEMA:
@@ -68,9 +48,11 @@ def from_json(text: str, source: str = "the document") -> Audit:
             "Run `meanfield audit` with this version to write one."
         )
     try:
-        return restore(Audit, document)
-    except (KeyError, TypeError, IndexError, AttributeError) as error:
-        raise RecordError(f"{source} is a damaged audit: {type(error).__name__} {error}.") from None
+        audit = restore(Audit, document)
+        check_references(audit)
+    except RecordError as error:
+        raise RecordError(f"{source} is a damaged audit: {error}") from None
+    return audit
 
 
 def read(path: str | os.PathLike) -> Audit:

@@ -4,6 +4,7 @@ import dataclasses
 import types
 import typing
 
+from .ranges import Least, least
 from .record import SCHEMA, Audit
 
 
@@ -39,6 +40,17 @@ def _rule(kind, definitions) -> dict:
     raise TypeError(f"no JSON rule for the annotation {kind}.")
 
 
+def _bounded(rule: dict, bound: Least | None) -> dict:
+    """A rule whose numbers are not below their least value."""
+    if bound is None:
+        return rule
+    if "anyOf" in rule:
+        return {"anyOf": [_bounded(option, bound) for option in rule["anyOf"]]}
+    if rule.get("type") == "array":
+        return {**rule, "items": _bounded(rule["items"], bound)}
+    return {**rule, **bound.rule} if rule.get("type") in ("number", "integer") else rule
+
+
 def _record(kind, definitions) -> dict:
     reference = {"$ref": f"#/$defs/{kind.__name__}"}
     if kind.__name__ in definitions:
@@ -48,7 +60,10 @@ def _record(kind, definitions) -> dict:
     definitions[kind.__name__] = {
         "type": "object",
         "description": (kind.__doc__ or "").strip().splitlines()[0],
-        "properties": {name: _rule(hint, definitions) for name, hint in hints.items()},
+        "properties": {
+            name: _bounded(_rule(hint, definitions), least(kind, name))
+            for name, hint in hints.items()
+        },
         "required": list(hints),
         "additionalProperties": False,
     }

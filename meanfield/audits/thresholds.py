@@ -138,9 +138,9 @@ def judge(
 
 
 def check(threshold: Threshold, audit: Audit) -> Check:
-    """Whether the audit stays clear of a threshold; missing values fail."""
+    """Whether the audit stays clear of a threshold; missing values fail, and so does NaN."""
     values = _values(threshold, audit)
-    if not values or any(value is None for value in values):
+    if not values or any(value is None or math.isnan(value) for value in values):
         return Check(threshold.expression, None, threshold.limit, False)
     value = float(_STATISTICS[threshold.statistic](values))
     violated = _OPERATORS[threshold.operator](value, threshold.limit)

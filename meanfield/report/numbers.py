@@ -15,7 +15,8 @@ def number(value: float | None, digits: int = 3) -> str:
     size = math.floor(math.log10(abs(value)))
     if -3 <= size < 5:
         return f"{value:.{max(digits - 1 - size, 0)}f}"
-    return f"{value / 10**size:.{digits - 1}f}×10^{size}"
+    mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
+    return f"{mantissa}×10^{int(exponent)}"
 
 
 def power(log10: float | None) -> str:

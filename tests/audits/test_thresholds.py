@@ -163,3 +163,12 @@ def test_layers_that_break_a_threshold_of_attacks_are_its_culprits():
     assert found == [2, 3]
     (whole,) = judge(ATTACKED, ["whole>1"]).checks
     assert not any(is_culprit(whole, layer, rows) for layer in ATTACKED.layers)
+
+
+def test_a_value_that_is_nan_never_passes():
+    layer = AUDIT.layers[1]
+    broken = dataclasses.replace(layer, local=dataclasses.replace(layer.local, value=float("nan")))
+    audit = dataclasses.replace(AUDIT, layers=(AUDIT.layers[0], broken, *AUDIT.layers[2:]))
+    for expression in ("local.max>50", "local.min<1", "local.median>50", "local[1]<=0"):
+        (found,) = judge(audit, [expression]).checks
+        assert not found.passed and found.value is None
