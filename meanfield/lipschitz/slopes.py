@@ -98,6 +98,8 @@ def slopes(
     if p not in (1, 2, math.inf):
         raise ValueError(f"`p` must be 1, 2 or jnp.inf; got {p}.")
     p = float(p)
+    # what stands where nothing is must not reach a gradient: zero times NaN is NaN
+    mu = mu.with_points(jnp.where(mu.masses[..., None] > 0, mu.points, 0))
     local_key, draw_key = jr.split(key)
     draws = jr.normal(draw_key, (starts, mu.dim), mu.points.dtype)
     if p == 2:

@@ -209,7 +209,8 @@ def _largest_exponent(
         z = _unit(z) if on_sphere else z / np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1)
     b = z @ inner.T + shift
     best = np.argmax(np.linalg.norm(b, axis=1) - np.sum(b * z, axis=1))
-    return z[best], _unit(b)[best]
+    blind = not np.any(b[best])  # no direction is better than another: the point opposite
+    return z[best], -_unit(z)[best] if blind else _unit(b)[best]
 
 
 def _unit(rows: Matrix) -> Matrix:

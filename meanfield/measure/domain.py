@@ -42,7 +42,8 @@ class Ball(AbstractDomain):
 
     def project(self, x: Float[Array, "*n d"]) -> Float[Array, "*n d"]:
         norm = jnp.linalg.norm(x, axis=-1, keepdims=True)
-        return jnp.where(norm > self.radius, x * (self.radius / jnp.maximum(norm, 1e-30)), x)
+        outside = norm > self.radius
+        return jnp.where(outside, x * (self.radius / jnp.where(outside, norm, 1)), x)
 
     def __repr__(self) -> str:
         return f"Ball(radius={self.radius})"
@@ -64,8 +65,11 @@ class Sphere(AbstractDomain):
         return jnp.abs(jnp.linalg.norm(x, axis=-1) - self.radius) <= self.radius * tol
 
     def project(self, x: Float[Array, "*n d"]) -> Float[Array, "*n d"]:
-        norm = jnp.linalg.norm(x, axis=-1, keepdims=True)
-        return x * (self.radius / jnp.maximum(norm, 1e-30))
+        """The nearest point of the sphere; of the origin, to which all are near, the first pole."""
+        largest = jnp.max(jnp.abs(x), axis=-1, keepdims=True)
+        pole = jnp.zeros(x.shape[-1], x.dtype).at[0].set(1)
+        within = jnp.where(largest > 0, x / jnp.where(largest > 0, largest, 1), pole)
+        return within * (self.radius / jnp.linalg.norm(within, axis=-1, keepdims=True))
 
     def __repr__(self) -> str:
         return f"Sphere(radius={self.radius})"

@@ -154,3 +154,13 @@ def test_another_exponent_is_refused():
 def test_a_domain_without_the_measure_is_refused():
     with pytest.raises(ValueError, match="`domain` must contain the measure"):
         slopes(head(), tokens(), domain=mf.Ball(0.1), key=KEY)
+
+
+@pytest.mark.parametrize("p", [1, 2, jnp.inf])
+def test_what_stands_at_an_absent_atom_changes_no_slope(p, key):
+    mu = mf.Measure(jr.normal(key, (4, 3)), jnp.asarray([0.5, 0.3, 0.2, 0.0]))
+    f = mf.SelfAttention(jr.normal(key, (3, 3)), jnp.eye(3))
+    hidden = mu.with_points(mu.points.at[-1].set(jnp.nan))
+    one, other = (mf.lipschitz.slopes(f, m, p, domain=mf.Ball(9.0), key=key) for m in (mu, hidden))
+    for part in ("move", "split", "chord"):
+        np.testing.assert_allclose(getattr(other, part), getattr(one, part), rtol=1e-12)

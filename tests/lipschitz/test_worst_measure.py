@@ -88,3 +88,10 @@ def test_the_search_stays_on_the_domain(domain, key):
 def test_a_negative_number_of_steps_is_refused():
     with as_installed(), pytest.raises(ValueError, match="`steps` must be at least 0"):
         worst_measure(attention(jnp.eye(2)), BALL, steps=-1)
+
+
+@pytest.mark.parametrize("steps", [0, 20])
+def test_scores_without_a_direction_leave_the_atoms_on_the_sphere(steps):
+    domain = mf.Sphere(3.0)
+    found = mf.worst_measure(mf.SelfAttention(jnp.zeros((3, 3)), jnp.eye(3)), domain, steps=steps)
+    assert bool(jnp.all(domain.contains(found.measure.points)))

@@ -85,3 +85,12 @@ def test_a_radius_must_be_positive(domain, radius, got):
 def test_a_radius_must_be_one_number():
     with pytest.raises(ValueError, match=r"`radius` must be a number.*\(2,\)"):
         mf.Ball([1.0, 2.0])
+
+
+@pytest.mark.parametrize("size", [0.0, 1e-35, 1.0, 1e18])
+def test_what_is_projected_on_a_sphere_lies_on_it(size):
+    sphere = mf.Sphere(3.0)
+    x = sphere.project(size * jnp.asarray([[3.0, -4.0], [0.0, 1.0]], jnp.float32))
+    assert bool(jnp.all(sphere.contains(x)))
+    if size:
+        np.testing.assert_allclose(x, 3 * np.array([[0.6, -0.8], [0.0, 1.0]]), rtol=1e-6)
