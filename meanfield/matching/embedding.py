@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ..measure import Measure
+from ..measure.wording import figure
 
 
 _UNIT = np.finfo(np.float64).eps / 2
@@ -39,6 +40,10 @@ class SignedEmbedding(eqx.Module):
     stress: float
     bound: float
     bent: bool
+
+    def __repr__(self) -> str:
+        n, k = self.points.shape
+        return f"SignedEmbedding({n} points in {k} coordinates, stress {figure(self.stress)})"
 
     @property
     def measure(self) -> Measure:

@@ -19,6 +19,7 @@ from jaxtyping import Array, Float
 
 from ..implicit import AbstractRefinement, Newton, RefinedRoot, refined_root
 from ..measure import Measure
+from ..measure.wording import figure
 from ..transport import DenseCoupling, EntropicCoupling, SparseCoupling
 from ..transport.entropic_problem import EntropicProblem, log_shares, shares
 from ..transport.softmin import softmin
@@ -58,6 +59,12 @@ class RefinedMatch(eqx.Module):
     refined_residual: Float[Array, ""]
     distance: Float[Array, ""]
     remaining: Float[Array, ""]
+
+    def __repr__(self) -> str:
+        return (
+            f"RefinedMatch(objective {figure(self.objective)}, distance from the solution "
+            f"{figure(self.remaining, 2)}, before {figure(self.distance, 2)})"
+        )
 
 
 def refined_match(

@@ -19,6 +19,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from ..measure.wording import figure
+
 
 Vectors = Float[Array, "blocks size"]
 
@@ -41,6 +43,12 @@ class SingularTriplet(eqx.Module):
     residual: Float[Array, " blocks"]
     steps: Int[Array, ""]
     converged: Bool[Array, ""]
+
+    def __repr__(self) -> str:
+        return (
+            f"SingularTriplet({figure(self.value)}, residual {figure(self.residual, 2)}, "
+            f"{figure(self.steps)} products)"
+        )
 
 
 class _Bidiagonal(eqx.Module):
