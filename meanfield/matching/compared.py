@@ -60,7 +60,7 @@ def compared(problem: AbstractDistortion, mu: Measure, nu: Measure) -> Compared:
     shared = problem.shared
     table = np.zeros((mu.size, nu.size))
     if shared is not None:
-        table = _written_out(shared.data(mu.size, nu.size, np.float64, 1 - problem.alpha))
+        table = _written_out(shared.data(mu, nu, np.float64, 1 - problem.alpha))
     cost = problem.cost
     return Compared(
         c=_matrices(problem, mu, nu, present),

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from ..measure import Measure
 from .task import Data
 
 
@@ -62,21 +63,20 @@ class SharedFeatures(eqx.Module):
                 f"{self.x.shape} and {self.y.shape}."
             )
 
-    def data(self, n: int, m: int, dtype: Any, share: float) -> Data:
+    def data(self, mu: Measure, nu: Measure, dtype: Any, share: float) -> Data:
+        n, m = mu.size, nu.size
         if (len(self.x), len(self.y)) != (n, m):
             raise ValueError(
                 f"`x` and `y` must have a row for each atom, {n} and {m}; got {len(self.x)} and "
                 f"{len(self.y)}."
             )
-        x, y = self.x.astype(dtype), self.y.astype(dtype)
-        centre = jnp.nanmean(x, axis=0)
-        x, y = (jnp.nan_to_num(points - centre) for points in (x, y))
-        return Data(
-            rows=2 * share * x,
-            cols=y,
-            alpha=share * jnp.sum(x**2, axis=1),
-            beta=share * jnp.sum(y**2, axis=1),
-        )
+        seen = np.asarray(mu.present), np.asarray(nu.present)
+        x, y = _finite_rows("x", self.x, seen[0]), _finite_rows("y", self.y, seen[1])
+        centre = x.sum(axis=0) / max(seen[0].sum(), 1)
+        x, y = (np.where(s[:, None], z - centre, 0.0) for s, z in zip(seen, (x, y), strict=True))
+        alpha, beta = (share * np.sum(points**2, axis=1) for points in (x, y))
+        leaves = (2 * share * x, y, alpha, beta)
+        return Data(*(jax.device_put(leaf.astype(dtype)) for leaf in leaves))
 
 
 class SharedCost(eqx.Module):
@@ -91,13 +91,23 @@ class SharedCost(eqx.Module):
     def __init__(self, matrix: Any):
         self.matrix = jnp.asarray(matrix)
 
-    def data(self, n: int, m: int, dtype: Any, share: float) -> Data:
+    def data(self, mu: Measure, nu: Measure, dtype: Any, share: float) -> Data:
+        n, m = mu.size, nu.size
         if self.matrix.shape != (n, m):
             raise ValueError(
                 f"`matrix` must have shape {(n, m)}, the sizes of `mu` and `nu`; got "
                 f"{self.matrix.shape}."
             )
-        table = share * jnp.nan_to_num(self.matrix.astype(dtype))
+        seen = np.asarray(mu.present)[:, None] & np.asarray(nu.present)
+        table = share * np.where(seen, np.asarray(self.matrix, np.float64), 0.0)
+        if not np.isfinite(table).all():
+            i, j = np.argwhere(~np.isfinite(table))[0]
+            raise ValueError(
+                "`matrix` must be finite between atoms that have mass; the entry at row "
+                f"{i}, column {j} is {self.matrix[i, j]}. Give a large number to pairs that must "
+                "not meet."
+            )
+        table = jax.device_put(table.astype(dtype))
         return eqx.tree_at(
             lambda data: data.table, no_data(n, m, dtype), table, is_leaf=lambda leaf: leaf is None
         )
@@ -108,6 +118,18 @@ def no_data(n: int, m: int, dtype: Any) -> Data:
         jax.device_put(np.zeros(shape, dtype)) for shape in ((n, 0), (m, 0), n, m)
     )
     return Data(rows, cols, alpha, beta)
+
+
+def _finite_rows(name: str, points: Any, seen: np.ndarray) -> Float[np.ndarray, "n k"]:
+    """The features in float64, zero for absent atoms, whatever they held."""
+    rows = np.where(seen[:, None], np.asarray(points, np.float64), 0.0)
+    if not np.isfinite(rows).all():
+        row = int(np.nonzero(~np.isfinite(rows).all(axis=1))[0][0])
+        raise ValueError(
+            f"`{name}` of the shared features must be finite; row {row} is {rows[row][:5]}. Repair "
+            "it, or give its atom zero weight."
+        )
+    return rows
 
 
 def checked_alpha(alpha: Any) -> float:

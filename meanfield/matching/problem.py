@@ -149,7 +149,7 @@ def assembled(
         y=jax.device_put(clouds[1].points.astype(dtype)),
         a=jax.device_put(a.astype(dtype)),
         b=jax.device_put(b.astype(dtype)),
-        data=no_data(*size, dtype) if shared is None else shared.data(*size, dtype, 1 - alpha),
+        data=no_data(*size, dtype) if shared is None else shared.data(mu, nu, dtype, 1 - alpha),
         rho=rho,
         regularizer=regularizer,
         squared=squared,

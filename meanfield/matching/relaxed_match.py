@@ -18,6 +18,7 @@ from .match import Match, Starts
 from .optima import gap
 from .relaxation import Relaxation, scaled
 from .relaxed_search import Sought, point_transforms, search
+from .resolution import Resolution, resolution
 from .task import Task, first_of, pairs_of
 from .unbalanced import AbstractMass, One, QuadraticMass
 
@@ -56,8 +57,10 @@ def relaxed_match(
         jnp.asarray(epsilon, dtype),
     )
     f, g = (jnp.asarray(potential, dtype) for potential in told.potentials)
+    coupling = EntropicCoupling(problem, f, g, jnp.asarray(moved * relaxation.carried, dtype))
+    reached = _reached(coupling, found)
     return Match(
-        coupling=EntropicCoupling(problem, f, g, jnp.asarray(moved * relaxation.carried, dtype)),
+        coupling=coupling,
         transform=transform,
         value=jnp.asarray(_value(relaxation, mass, found, moved), dtype),
         objective=jnp.asarray(mass.total(objective)[0], dtype),
@@ -66,8 +69,8 @@ def relaxed_match(
         epsilon_critical=critical,
         correlation=correlation,
         collapsed=collapsed,
-        marginal_error=float(found.best.error[0]),
-        result=_result(solver, found, word),
+        marginal_error=reached.error,
+        result=_result(solver, found, word, reached),
         mu=measures[0],
         nu=measures[1],
         potentials=(f, g),
@@ -196,7 +199,17 @@ def _correlation(relaxation: Relaxation, found: Sought) -> float:
     return correlation_size(covariance, spreads)
 
 
-def _result(solver: Alternation, found: Sought, word: RESULTS) -> RESULTS:
+def _reached(coupling: EntropicCoupling, found: Sought) -> Resolution:
+    """The resolution of the coupling as it is told, against the marginals that the search found."""
+    best = found.best.found
+    total = float(coupling.total)
+    wanted = [total * np.asarray(side, np.float64)[0] for side in (best.sent, best.received)]
+    reached = resolution(coupling, *wanted)
+    return reached._replace(error=float(np.maximum(reached.error, found.best.error[0])))
+
+
+def _result(solver: Alternation, found: Sought, word: RESULTS, reached: Resolution) -> RESULTS:
     best = found.best
-    finite = bool(np.isfinite(best.change).all() and np.isfinite(best.error).all())
-    return word_of_ending(solver, word, finite, float(best.change[0]), float(best.error[0]))
+    numbers = (best.change, best.error, reached)
+    finite = all(np.isfinite(number).all() for number in numbers)
+    return word_of_ending(solver, word, finite, float(best.change[0]), reached)

@@ -27,6 +27,7 @@ from .problem import AbstractMatchingProblem, CostRegularized
 from .regularizer import inner
 from .relaxation import relaxation
 from .relaxed_match import relaxed_match
+from .resolution import Resolution, resolution
 from .search import Found, search
 from .task import Task, first_of, pairs_of
 
@@ -147,18 +148,21 @@ def _match(
     bare = task.data.empty and not len(task.pinned.masses)
     collapsed = is_collapsed(correlation, epsilon, task.epsilon_about_means, bare=bare)
     word = word_of_collapse(collapsed, epsilon, critical)
+    reached = resolution(free, *_wanted(task, best))
+    reached = reached._replace(error=float(np.maximum(reached.error, best.error[0])))
+    value = _value(problem, task, best, free)
     return Match(
         coupling=_whole(task, best, epsilon, float(mu.mass) if task.balanced else 1.0),
         transform=jnp.asarray(best.transforms[0], task.x.dtype),
-        value=jnp.asarray(_value(problem, task, best, free), task.x.dtype),
+        value=jnp.asarray(value, task.x.dtype),
         objective=jnp.asarray(objectives(task, best)[0], task.x.dtype),
         starts=found.starts,
         epsilon=epsilon,
         epsilon_critical=critical,
         correlation=correlation,
         collapsed=collapsed,
-        marginal_error=float(best.error[0]),
-        result=_result(solver, best, word),
+        marginal_error=reached.error,
+        result=_result(solver, best, word, value, reached),
         mu=mu,
         nu=nu,
         potentials=(best.f[0], best.g[0]),
@@ -233,6 +237,18 @@ def _correlation(task: Task, best: Descent, free: EntropicCoupling) -> float:
     return correlation_size(covariance, spreads)
 
 
-def _result(solver: Alternation, best: Descent, word: RESULTS) -> RESULTS:
-    finite = bool(np.isfinite(best.transforms).all() and np.isfinite(best.error).all())
-    return word_of_ending(solver, word, finite, float(best.change[0]), float(best.error[0]))
+def _wanted(task: Task, best: Descent) -> tuple[np.ndarray, np.ndarray]:
+    """The marginals that the potentials ask for: the weights, where they are fixed."""
+    first, second = (
+        np.asarray(jnp.where(w > 0, w * side.share(potential[0]), 0.0), np.float64)
+        for w, side, potential in zip(task.shares, task.sides, (best.f, best.g), strict=True)
+    )
+    return task.free_mass * first, task.free_mass * second
+
+
+def _result(
+    solver: Alternation, best: Descent, word: RESULTS, value: float, reached: Resolution
+) -> RESULTS:
+    numbers = (best.transforms, best.error, best.dual, value, reached)
+    finite = all(np.isfinite(number).all() for number in numbers)
+    return word_of_ending(solver, word, finite, float(best.change[0]), reached)
