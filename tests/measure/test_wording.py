@@ -69,5 +69,7 @@ def test_figures_are_short():
 
 def test_parts_of_a_search_show_their_numbers():
     one = jnp.ones(1)
-    triplet = mf.spectrum.SingularTriplet(2 * one, one[:, None], 1e-9 * one, jnp.array(7), one > 0)
+    triplet = mf.spectrum.SingularTriplet(
+        2 * one, one[:, None], 1e-9 * one, jnp.array(7), one[0] > 0
+    )
     assert repr(triplet) == "SingularTriplet([2.], residual [1.e-09], 7 products)"
