@@ -44,12 +44,12 @@ def load(
 
         checkpoint, config, tokenizer, files = read_llama2c(path, dtype)
         return assemble(checkpoint, config, "llama", path, files, tokenizer)
-    from .tokenizer import find_tokenizer
+    from .tokenizer_files import find_tokenizer
 
     described = config_path(path)
     checkpoint, config, family = open_described(path, architecture, dtype)
     text = family not in IMAGE_FAMILIES
-    tokenizer, files = find_tokenizer(described.parent) if text else (None, ())
+    tokenizer, files = find_tokenizer(described.parent, family) if text else (None, ())
     weights = sorted({tensor.path for tensor in checkpoint.tensors.values()})
     sources = (*([described] if described.is_file() else []), *weights, *files)
     return assemble(checkpoint, config, family, path, sources, tokenizer, architecture)

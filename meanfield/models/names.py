@@ -24,7 +24,7 @@ _WRAPPER = (
     r"bert|roberta|distilbert|mpnet|vit|dinov2|encoder_model|text_encoder"
 )
 _WRAPPERS = re.compile(rf"(?:(?:{_WRAPPER})\.)*")
-_OUTER = re.compile(r"(?:(?:_orig_mod|module|model|base_model)\.)*")
+_OUTER = re.compile(r"^(?:(?:_orig_mod|module|model|base_model)\.)*")
 _OLD_NORM = re.compile(r"(?<=LayerNorm\.)(gamma|beta)$")
 _NEW = {"gamma": "weight", "beta": "bias"}
 
@@ -69,5 +69,5 @@ def _prefix(names: tuple[str, ...], first_layer: str, where: str) -> str:
 
 def _known(name: str, prefix: str) -> str:
     inner = prefix and name.startswith(prefix)
-    short = name[len(prefix) :] if inner else name[_OUTER.match(name).end() :]
+    short = name[len(prefix) :] if inner else _OUTER.sub("", name)
     return _OLD_NORM.sub(lambda match: _NEW[match[1]], short or name)

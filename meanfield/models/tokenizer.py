@@ -1,10 +1,9 @@
 """From text to token ids and back, without padding and without truncation."""
 
 import abc
-from pathlib import Path
+import functools
 from typing import Any
 
-from .document import read_json
 from .error import ModelError
 
 
@@ -38,6 +37,26 @@ def refuse_empty(text: str) -> None:
     raise ModelError(f"`text` must hold at least one token; got {shown}. Give a longer text.")
 
 
+class UnreadTokenizer(AbstractTokenizer):
+    """The tokenizer of files that cannot be read as the original does: it refuses every text.
+
+    Args:
+      reason: the files, why they are not read, and what to do.
+    """
+
+    def __init__(self, reason: str):
+        self.reason = reason
+
+    def encode(self, text: str) -> list[int]:
+        raise ModelError(self.reason)
+
+    def tokens(self, ids: list[int]) -> list[str]:
+        return [f"#{id}" for id in ids]
+
+    def decode(self, ids: list[int]) -> str:
+        raise ModelError(self.reason)
+
+
 class HubTokenizer(AbstractTokenizer):
     """A tokenizer of the `tokenizers` library.
 
@@ -49,10 +68,10 @@ class HubTokenizer(AbstractTokenizer):
         tokenizer.no_padding()  # all-MiniLM-L6-v2 pads every text to 128 by itself
         tokenizer.no_truncation()
         self._tokenizer = tokenizer
-        self._bytes = type(tokenizer.decoder).__name__ == "ByteLevel"
+        self._bytes = "ByteLevel" in str(tokenizer.decoder)
 
     def encode(self, text: str) -> list[int]:
-        found = self._tokenizer.encode(text)
+        found = self._tokenizer.encode(text.removeprefix("\ufeff"))  # a byte-order mark is no text
         if all(found.special_tokens_mask):
             refuse_empty(text)
         return found.ids
@@ -64,51 +83,26 @@ class HubTokenizer(AbstractTokenizer):
         name = self._tokenizer.id_to_token(id)
         if name is None:
             return f"#{id}"
-        return name.replace("\u0120", " ").replace("\u010a", "\n") if self._bytes else name
+        return _characters(name) if self._bytes else name
 
     def decode(self, ids: list[int]) -> str:
         return self._tokenizer.decode(ids, skip_special_tokens=False)
 
 
-def find_tokenizer(folder: Path) -> tuple[HubTokenizer | None, tuple[Path, ...]]:
-    """The tokenizer of a model folder and its files; None where there is none we can read.
+@functools.cache
+def _byte_of() -> dict[str, int]:
+    """The byte that each letter of a byte-level vocabulary stands for.
 
-    Read are tokenizer.json, vocab.txt (WordPiece) and vocab.json with merges.txt (byte-level BPE).
-
-    Raises:
-      ModelError: a tokenizer file is damaged.
+    Printable bytes of Latin-1 stand for themselves, the others for the letters from 256 on.
     """
-    from tokenizers import Tokenizer
-
-    readers = (
-        (("tokenizer.json",), lambda path: Tokenizer.from_file(str(path))),
-        (("vocab.txt",), _word_piece),
-        (("vocab.json", "merges.txt"), _byte_pairs),
-    )
-    for names, read in readers:
-        paths = tuple(folder / name for name in names)
-        if all(path.is_file() for path in paths):
-            try:
-                return HubTokenizer(read(*paths)), paths
-            except (ModelError, KeyboardInterrupt):
-                raise
-            except BaseException as error:  # the library raises bare Exception, or panics
-                raise ModelError(
-                    f"{paths[0]}: cannot be read as a tokenizer ({str(error)[:120]}). "
-                    "Download it again."
-                ) from None
-    return None, ()
+    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    rest = [byte for byte in range(256) if byte not in plain]
+    return {chr(byte): byte for byte in plain} | {chr(256 + i): b for i, b in enumerate(rest)}
 
 
-def _word_piece(vocabulary: Path):
-    from tokenizers import BertWordPieceTokenizer
-
-    settings = vocabulary.with_name("tokenizer_config.json")
-    lower = not settings.is_file() or read_json(settings).get("do_lower_case", True)
-    return BertWordPieceTokenizer(str(vocabulary), lowercase=bool(lower))
-
-
-def _byte_pairs(vocabulary: Path, merges: Path):
-    from tokenizers import ByteLevelBPETokenizer
-
-    return ByteLevelBPETokenizer(str(vocabulary), str(merges))
+def _characters(piece: str) -> str:
+    """The characters of a byte-level piece; bytes that are no whole character as `\\xNN`."""
+    bytes_of = _byte_of()
+    if not all(letter in bytes_of for letter in piece):
+        return piece  # an added token, which is written as it is
+    return bytes(map(bytes_of.__getitem__, piece)).decode("utf-8", "backslashreplace")

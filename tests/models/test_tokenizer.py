@@ -6,7 +6,7 @@ import pytest
 from model_files import assert_one_line
 
 from meanfield.models import ModelError
-from meanfield.models.tokenizer import find_tokenizer
+from meanfield.models.tokenizer_files import find_tokenizer
 
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "token", "##s", "are", "atoms"]
@@ -19,7 +19,7 @@ def word_piece(tmp_path):
 
 
 def test_a_word_piece_vocabulary_is_enough(word_piece):
-    tokenizer, files = find_tokenizer(word_piece)
+    tokenizer, files = find_tokenizer(word_piece, "bert")
     ids = tokenizer.encode("Tokens are ATOMS, 中")
     assert tokenizer.tokens(ids) == [
         "[CLS]", "token", "##s", "are", "atoms", "[UNK]", "[UNK]", "[SEP]"
@@ -29,7 +29,7 @@ def test_a_word_piece_vocabulary_is_enough(word_piece):
 
 def test_case_is_kept_where_the_settings_say_so(word_piece):
     (word_piece / "tokenizer_config.json").write_text('{"do_lower_case": false}')
-    tokenizer, _ = find_tokenizer(word_piece)
+    tokenizer, _ = find_tokenizer(word_piece, "bert")
     assert tokenizer.tokens(tokenizer.encode("atoms ATOMS")) == [
         "[CLS]", "atoms", "[UNK]", "[SEP]"
     ]  # fmt: skip
@@ -39,7 +39,7 @@ def test_byte_pairs_show_their_spaces(tmp_path):
     letters = ["a", "b", "\u0120", "\u010a", "ab", "\u0120ab"]
     (tmp_path / "vocab.json").write_text(json.dumps({w: i for i, w in enumerate(letters)}))
     (tmp_path / "merges.txt").write_text("#version: 0.2\na b\n\u0120 ab\n")
-    tokenizer, files = find_tokenizer(tmp_path)
+    tokenizer, files = find_tokenizer(tmp_path, "gpt2")
     ids = tokenizer.encode("ab ab\n")
     assert tokenizer.tokens(ids) == ["ab", " ab", "\n"]
     assert tokenizer.decode(ids) == "ab ab\n"
@@ -47,7 +47,7 @@ def test_byte_pairs_show_their_spaces(tmp_path):
 
 
 def test_padding_and_truncation_in_the_file_are_switched_off(word_piece):
-    tokenizer, _ = find_tokenizer(word_piece)
+    tokenizer, _ = find_tokenizer(word_piece, "bert")
     inner = tokenizer._tokenizer
     inner.enable_padding(length=8)
     inner.enable_truncation(4)
@@ -59,21 +59,21 @@ def test_padding_and_truncation_in_the_file_are_switched_off(word_piece):
 
 
 def test_a_text_of_special_tokens_alone_is_refused(word_piece):
-    tokenizer, _ = find_tokenizer(word_piece)
+    tokenizer, _ = find_tokenizer(word_piece, "bert")
     for text in ("", "  \n"):
         with pytest.raises(ModelError, match="at least one token"):
             tokenizer.encode(text)
 
 
 def test_ids_outside_the_vocabulary_have_a_number(word_piece):
-    tokenizer, _ = find_tokenizer(word_piece)
+    tokenizer, _ = find_tokenizer(word_piece, "bert")
     assert tokenizer.tokens([5, 99]) == ["token", "#99"]
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"model": {"type": "Nothing"}}', "\0"])
 def test_a_damaged_tokenizer_is_refused(content, tmp_path):
     (tmp_path / "tokenizer.json").write_text(content)
-    with pytest.raises(ModelError, match="tokenizer.json: cannot be read") as caught:
+    with pytest.raises(ModelError, match="tokenizer.json: ") as caught:
         find_tokenizer(tmp_path)
     assert_one_line(caught.value)
 
