@@ -155,6 +155,7 @@ def _head(
     logits = q @ k.T - one.bowl * np.sum(k**2, axis=1) + beside
     if visible is not None:
         logits = np.where(visible, logits, -np.inf)
+    seen = ~np.isneginf(logits)
     likes = np.exp(logits - logits.max(axis=1, keepdims=True))
     return Head(
         query=one.query,
@@ -165,12 +166,13 @@ def _head(
         v=x @ one.value.T,
         turned=turned,
         shares=likes / likes.sum(axis=1, keepdims=True),
+        seen=seen,
         output=one.output,
         angles=angles,
         far=longest(x),
         lost=one.lost,
         bowl=one.bowl,
-        offset=float(np.abs(beside).max()),
+        offset=float(np.abs(beside, where=seen, out=np.zeros_like(logits)).max()),
     )
 
 

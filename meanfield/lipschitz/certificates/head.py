@@ -7,7 +7,7 @@ identity without rotary, $\lambda$ is zero but for scores that are distances, wh
 
 import equinox as eqx
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from meanfield.attention import (
     AnyMeasure,
@@ -48,6 +48,7 @@ class Head(eqx.Module):
       q, k, v: features of the n atoms; q and k turned by their positions.
       turned: R_j^T q_i - 2 lambda k_j, shape (n, n, k), or (n, 1, k) where j does not matter.
       shares: P, shape (n, n).
+      seen: which pairs no mask hides, shape (n, n); their shares can round to zero, and grow.
       output: O, shape (e, v).
       angles: cosines and sines of each position, or None without rotary.
       far: the largest |x_i|; offset: the largest part of a logit beside the score.
@@ -63,6 +64,7 @@ class Head(eqx.Module):
     v: Float[Array, "n v"]
     turned: Float[Array, "n m k"]
     shares: Float[Array, "n n"]
+    seen: Bool[Array, "n n"]
     output: Float[Array, "e v"]
     angles: tuple[Array, Array] | None
     far: float

@@ -18,6 +18,8 @@ Array = np.ndarray
 # The rows of a head are taken in blocks of this many numbers at most.
 _BLOCK = 2**22
 _FARTHEST = 300.0
+# A share that rounds to zero can grow; this is above all that do.
+_LEAST = 1e-300
 
 
 class Reach(eqx.Module):
@@ -68,7 +70,7 @@ class _Rows:
         self.values = head.v - (self.shares @ head.v)[:, None]
         keys = head.k - (self.shares @ head.k)[:, None]
         self.keys = keys * query if head.turns else keys @ _root(head.query)
-        seen = self.shares > 0
+        seen = head.seen[rows]
         # sizes are raised by their rounding errors here; what follows is monotone in them
         q, k, v = head.sizes
         self.err_value, self.err_key = 4 * head.rounding * v, 4 * head.rounding * k * query
@@ -81,7 +83,8 @@ class _Rows:
         self.tilt = t * (self.far_key + self.slope + t * (self.across + bowl / 2))
         # beyond this, shares that round to zero might matter: nothing is claimed
         tilt = np.where(self.tilt > _FARTHEST, np.inf, self.tilt)
-        self.up, self.down = (np.where(seen, self.shares * np.exp(s * tilt), 0) for s in (1, -1))
+        self.up = np.where(seen, np.maximum(self.shares, _LEAST) * np.exp(tilt), 0)
+        self.down = np.where(seen, self.shares * np.exp(-tilt), 0)
         mean_slope = (self.shares * self.slope).sum(1)
         # log E e^Delta from below: by Jensen, and by the smallest Delta
         mean_tilt = t * (mean_slope + t * (self.across + bowl / 2))
