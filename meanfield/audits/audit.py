@@ -14,12 +14,13 @@ import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from meanfield.models import Architecture, load
+from meanfield.models import Architecture
 
 from .bench import AuditTask
 from .contexts import remember
 from .document import plain, restore
 from .growth import summarise
+from .identity import from_files, hashes_of, name_of
 from .inputs import InputError, Window, windows
 from .limits import Deadline, check_memory, live
 from .model_record import model_record
@@ -72,10 +73,12 @@ def audit(
     started, clock = datetime.now(UTC), time.monotonic()
     settings = settings or AuditSettings()
     loaded = _loaded(model)
-    name = remember(loaded)
+    hashes = hashes_of(loaded)
+    name = name_of(loaded, hashes)
+    remember(name, loaded)
     found = windows(loaded, inputs, settings)
     layers = _layers(loaded, settings)
-    facts = model_record(loaded, name)
+    facts = model_record(loaded, name, hashes)
     _check_heads(facts.heads, settings)
     itemsize = 4 if settings.dtype == "f32" else 8
     longest = max(len(window.tokens) for window in found)
@@ -83,8 +86,13 @@ def audit(
     times = live(settings, facts.layers)
     check_memory(loaded, longest, facts.heads, itemsize, settings.memory_limit, times)
     seed = tuple(int(word) for word in np.asarray(jax.random.key_data(key)).reshape(-1))
-    subject = (facts.hashes or facts.name, facts.config)
-    mark = digest(*subject, [w.sha256 for w in found], _resume_settings(settings), seed)
+    mark = digest(
+        facts.hashes["tensors"],
+        facts.config,
+        [w.sha256 for w in found],
+        _resume_settings(settings),
+        seed,
+    )
     book = Journal(journal, mark, resume=resume)
     architecture = getattr(loaded, "architecture", None)
     tasks = _tasks(name, architecture, found, layers, settings, key)
@@ -94,7 +102,7 @@ def audit(
 
 
 def _loaded(model: Any):
-    return load(os.fspath(model)) if isinstance(model, (str, os.PathLike)) else model
+    return from_files(model) if isinstance(model, (str, os.PathLike)) else model
 
 
 def _layers(model, settings: AuditSettings) -> tuple[int, ...]:

@@ -18,8 +18,10 @@ from meanfield.transport import SparseCoupling, optimal_transport
 from .clouds import squared_distances
 from .comparison_record import COMPARISON_SCHEMA, LayerComparison, ModelComparison
 from .head_particles import Heads
+from .identity import hashes_of, name_of
 from .model_record import model_record
 from .particles import AbstractParticles
+from .record import Model
 from .same_architecture import check_same_architecture
 
 
@@ -65,12 +67,17 @@ def compare_models(
     return ModelComparison(
         schema=COMPARISON_SCHEMA,
         particles=particles.name,
-        models=tuple(model_record(model, str(model.path)) for model in (model_a, model_b)),
+        models=(_record(model_a), _record(model_b)),
         distance=distance,
         index_distance=_total(found, [layer.index_distance for layer in found]),
         relative=distance / norm if norm else 0.0,
         layers=tuple(found),
     )
+
+
+def _record(model) -> Model:
+    hashes = hashes_of(model)
+    return model_record(model, name_of(model, hashes), hashes)
 
 
 def _checked(base: Any, layers: int) -> Float[np.ndarray, " l"]:

@@ -10,17 +10,15 @@ from meanfield.attention import AbstractAttention, CausalAttention, Composition
 from meanfield.measure import ConditionalMeasure, Measure
 from meanfield.models import Architecture, load
 
-from .inputs import Window
+from .inputs import InputError, Window
 
 
 _LOADED: dict[str, object] = {}
 
 
-def remember(model) -> str:
-    """A name under which tasks of this process find a model that is already in memory."""
-    name = str(model.path) if getattr(model, "path", None) else f"in memory {id(model)}"
+def remember(name: str, model) -> None:
+    """Lets tasks of this process find a model that is already in memory by its name."""
     _keep(name, model)
-    return name
 
 
 def _keep(name: str, model) -> None:
@@ -32,6 +30,11 @@ def _keep(name: str, model) -> None:
 
 def find(name: str, architecture: Architecture | None = None):
     """The model that was remembered under `name`, or else the checkpoint at that path."""
+    if name not in _LOADED and name.startswith("in memory "):
+        raise InputError(
+            "the tensors of `model` are in memory only, where other processes cannot read them; "
+            "leave `executor` out, use threads, or save the model and give its path."
+        )
     if name not in _LOADED or getattr(_LOADED[name], "architecture", None) != architecture:
         _keep(name, load(name, architecture=architecture))
     return _LOADED[name]

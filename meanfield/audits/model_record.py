@@ -6,12 +6,13 @@ from typing import Any
 from .record import Model
 
 
-def model_record(model, name: str) -> Model:
+def model_record(model, name: str, hashes: dict[str, str]) -> Model:
     """What a record says about a model.
 
     Args:
       model: as `mf.models.load` gives it.
       name: where it was read from.
+      hashes: as `identity.hashes_of` gives them.
     """
     attention = model.layers[0].attention
     return Model(
@@ -24,7 +25,7 @@ def model_record(model, name: str) -> Model:
         dim=int(model.dim),
         parameters=int(model.parameters),
         max_tokens=model.max_tokens and int(model.max_tokens),
-        hashes=dict(model.hashes),
+        hashes=hashes,
         config={k: v for k, v in dict(model.config).items() if _scalar(v)},
         assumed={k: v for k, v in getattr(model, "assumed", {}).items() if _scalar(v)},
     )

@@ -236,14 +236,15 @@ def _choose(device: str | None) -> None:
 
 
 def _run(model: str, told, inputs, settings, *, seed, folder: Path | None, resume, force, report):
+    from meanfield.audits.identity import from_files
     from meanfield.audits.limits import check_weights
-    from meanfield.models import load, weight_bytes
+    from meanfield.models import weight_bytes
 
     from .outputs import journal_of
 
     if settings.memory_limit is not None:
         check_weights(weight_bytes(model, architecture=told), settings.memory_limit)
-    loaded = load(model, architecture=told)  # nothing is written for what cannot be read
+    loaded = from_files(model, architecture=told)  # nothing is written for what cannot be read
     if folder is not None:
         # matplotlib takes half a second to load: it does so while XLA compiles
         threading.Thread(target=import_module, args=[_FIGURES], daemon=True).start()

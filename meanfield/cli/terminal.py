@@ -84,7 +84,9 @@ def _fitting(header: Sequence[str], rows: list[list[str]], width: int):
 
 def _about(audit: Audit) -> Iterator[str]:
     model, run = audit.model, audit.run
-    sha = next((sha for name, sha in model.hashes.items() if name.endswith("safetensors")), "")
+    sha = next(
+        (sha for name, sha in model.hashes.items() if name.endswith(("safetensors", "tensors"))), ""
+    )
     parts = [
         f"meanfield {run.version}",
         visible(model.name),
