@@ -9,7 +9,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from ..attention import AbstractInContextMap, AnyMeasure
+from ..attention import AnyMeasure
 from ..measure import RESULTS
 
 
@@ -108,12 +108,3 @@ def attack(
     if throw:
         found = found.result.error_if(found, found.result != RESULTS.successful)
     return found
-
-
-def check_map(f: Any) -> None:
-    """Raises TypeError unless f is an in-context map."""
-    if not isinstance(f, AbstractInContextMap):
-        raise TypeError(
-            f"`f` must be an in-context map such as mf.SelfAttention; got {type(f).__name__}. Of a "
-            "model take a layer: model.layers[0].attention."
-        )

@@ -10,10 +10,10 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from ..attention import AbstractInContextMap, AnyMeasure
-from ..measure import AbstractDomain, Measure
+from ..attention import AbstractInContextMap, AnyMeasure, check_map
+from ..measure import AbstractDomain, Measure, check_any_measure
 from ..measure.inside import check_inside
-from .attack import AbstractAttackMethod, Attack, check_map
+from .attack import AbstractAttackMethod, Attack
 from .canonical import Canonical, at_least_single, canonical
 from .comparison import Comparison
 from .distances import distances
@@ -89,6 +89,7 @@ class MassPeeling(AbstractAttackMethod):
 
     def search(self, f: AbstractInContextMap, mu: AnyMeasure, key: PRNGKeyArray) -> Attack:
         check_map(f)
+        check_any_measure(mu=mu)
         f, mu = at_least_single(f), at_least_single(mu)
         plain = canonical(mu, merge=True)
         check_inside(plain.measure, self.domain)

@@ -10,11 +10,11 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
-from ..attention import AbstractInContextMap, AnyMeasure
-from ..measure import AbstractDomain, Measure
+from ..attention import AbstractInContextMap, AnyMeasure, check_map
+from ..measure import AbstractDomain, Measure, check_any_measure
 from ..measure.inside import check_inside
 from .ascent import Problem, ascend, decaying_rates
-from .attack import AbstractAttackMethod, Attack, check_map
+from .attack import AbstractAttackMethod, Attack
 from .canonical import Canonical, at_least_single, canonical
 from .comparison import Comparison, Matching, own_atoms
 from .copies import Copies, in_layout
@@ -115,6 +115,7 @@ def search_within(
 ) -> Attack:
     """The search of `MassSplitting`; without `merge`, equal atoms stay apart."""
     check_map(f)
+    check_any_measure(mu=mu)
     f, plain = at_least_single(f), canonical(at_least_single(mu), merge=merge)
     check_inside(plain.measure, method.domain)
     _check_budget(method, plain.measure)

@@ -34,6 +34,7 @@ from .map import (
     AbstractPointMap as AbstractPointMap,
     AnyMeasure as AnyMeasure,
     check_dim as check_dim,
+    check_map as check_map,
 )
 from .multihead import MultiheadAttention as MultiheadAttention
 from .rotary import Rotary as Rotary

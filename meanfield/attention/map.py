@@ -2,11 +2,12 @@
 
 import abc
 from functools import singledispatch
+from typing import Any
 
 import equinox as eqx
 from jaxtyping import Array, Float
 
-from meanfield.measure import ConditionalMeasure, Measure
+from meanfield.measure import ConditionalMeasure, Measure, check_any_measure
 
 
 AnyMeasure = Measure | ConditionalMeasure
@@ -33,11 +34,7 @@ class AbstractInContextMap(eqx.Module):
           TypeError: mu is not a measure.
           ValueError: mu lives in another dimension than the map.
         """
-        if not isinstance(mu, Measure | ConditionalMeasure):
-            raise TypeError(
-                f"an in-context map acts on a Measure or a ConditionalMeasure; got "
-                f"{type(mu).__name__}. Wrap points with mf.Measure(points)."
-            )
+        check_any_measure(mu=mu)
         check_dim(self, mu)
         return mu.with_points(self.at(mu, mu.points))
 
@@ -51,6 +48,23 @@ class AbstractPointMap(AbstractInContextMap):
 
     def at(self, mu: AnyMeasure, x: Float[Array, "*m d"]) -> Float[Array, "*m e"]:
         return self.point(x)
+
+
+def check_map(f: Any, name: str = "f") -> None:
+    """Raises TypeError unless f is an in-context map; the message says how to wrap what is not."""
+    if isinstance(f, AbstractInContextMap):
+        return
+    came = (
+        f"the class {f.__name__}, not an object of it" if isinstance(f, type) else type(f).__name__
+    )
+    raise TypeError(
+        f"`{name}` must be an in-context map such as mf.SelfAttention; got {came}. Of a model take "
+        "a layer: model.layers[0].attention. Wrap a function of points in a subclass of "
+        "mf.attention.AbstractPointMap whose `point(self, x)` calls it, and one that looks at its "
+        "context in a subclass of mf.attention.AbstractInContextMap with `at(self, mu, x)`; both "
+        "act along the last axis. Of a layer of another library take its weights, or its call if "
+        "it is written in JAX."
+    )
 
 
 @singledispatch

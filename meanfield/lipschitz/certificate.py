@@ -11,7 +11,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from meanfield.attention import AbstractInContextMap, AnyMeasure, check_dim
+from meanfield.attention import AbstractInContextMap, AnyMeasure, check_dim, check_map
 from meanfield.measure import Ball
 
 from .ball import WassersteinBall
@@ -116,6 +116,7 @@ def certificate_curve(
     Args, Raises: as for `certify`.
     """
     sizes, p = [checked_radius(radius) for radius in radii], checked_exponent(p)
+    check_map(f)
     atoms = checked_atoms(mu)
     least = least_part(atoms, order, splitting, least_mass)
     balls = [WassersteinBall(mu, size, order, least) for size in sizes]

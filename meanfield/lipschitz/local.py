@@ -19,8 +19,8 @@ import jax.random as jr
 from jax.core import Tracer
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from meanfield.attention import AbstractInContextMap, AnyMeasure, check_dim
-from meanfield.measure import RESULTS, Ball
+from meanfield.attention import AbstractInContextMap, AnyMeasure, check_dim, check_map
+from meanfield.measure import RESULTS, Ball, check_any_measure
 from meanfield.spectrum import SingularTriplet, top_singular
 
 from .double import in_double
@@ -121,6 +121,8 @@ def local_lipschitz(
       ValueError: mu lives in another dimension than f.
       NotImplementedError: a second derivative was asked for.
     """
+    check_map(f)
+    check_any_measure(mu=mu)
     check_dim(f, mu)
     tolerance = jnp.asarray(rtol, mu.points.dtype)  # an array, so that no value compiles anew
     bounds = lower, upper

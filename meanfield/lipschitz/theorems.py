@@ -17,6 +17,7 @@ from meanfield.attention import (
     L2Attention,
     MultiheadAttention,
     SelfAttention,
+    check_map,
     is_softmax,
 )
 from meanfield.measure import AbstractDomain
@@ -52,6 +53,7 @@ def lipschitz_bound(
       TypeError: for a map that no theorem covers.
       ValueError: if p < 1 or n < 1, or if no finite bound is known for this p and n.
     """
+    check_map(f)
     raise TypeError(
         f"no theorem covers {type(f).__name__}; register a rule with `lipschitz_bound.register`."
     )

@@ -7,7 +7,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from ..measure import RESULTS, Measure
+from ..measure import RESULTS, Measure, check_measures
 from ..transport import AbstractCoupling, EntropicCoupling, SparseCoupling
 from ..transport.entropic_problem import EntropicProblem
 from .alternation import Alternation
@@ -69,7 +69,7 @@ def match(
         different masses; settings that do not fit them.
       RuntimeError: the match collapsed or did not settle (with `throw=True`).
     """
-    _check_measures(mu=mu, nu=nu)
+    check_measures(mu=mu, nu=nu)
     key = jr.key(0) if key is None else key
     by_moments = None if isinstance(solver, AbstractPeer) else relaxation(problem, mu, nu)
     if isinstance(solver, AbstractPeer):
@@ -101,17 +101,6 @@ def _alternated(mu, nu, problem, solver: Alternation, start: Any, key: PRNGKeyAr
         raise ValueError("`known` pairs hold all the mass; nothing is left to match.")
     found = search(task, solver, _transforms(start, mu, nu), key)
     return _match(mu, nu, problem, task, solver, found)
-
-
-def _check_measures(**measures: Any) -> None:
-    for name, measure in measures.items():
-        points: Any = getattr(measure, "points", measure)
-        if not isinstance(measure, Measure) or points.ndim != 2:
-            raise ValueError(
-                f"`{name}` must be one Measure; got {type(measure).__name__} of shape "
-                f"{np.shape(points)}. Write mf.Measure(points) for an "
-                "array, and match measures of a batch one by one."
-            )
 
 
 def _centres(mu: Measure, nu: Measure, problem: AbstractMatchingProblem):

@@ -11,6 +11,7 @@ from .domain import (
     LayerNormRange as LayerNormRange,
     Sphere as Sphere,
 )
+from .expected import check_any_measure as check_any_measure, check_measures as check_measures
 from .measure import Measure as Measure
 from .results import RESULTS as RESULTS
 from .stack import stack as stack

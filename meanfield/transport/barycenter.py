@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from ..measure import RESULTS, Measure
+from ..measure.expected import told
 from ..measure.wording import ending, figure
 from .barycentric_weights import barycentric_weights
 from .cost import PowerCost
@@ -82,7 +83,7 @@ def barycenter(
     if not isinstance(measures, Measure) or measures.points.ndim != 3:
         raise ValueError(
             "`measures` must hold K measures, with points of shape (K, n, d); got "
-            f"{type(measures).__name__} with points of shape {measures.points.shape}. Use "
+            f"{told(measures)}. Use "
             "mf.stack([mu, nu])."
         )
     shares = barycentric_weights(weights, len(measures.points), measures.points.dtype)

@@ -7,7 +7,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float
 
-from ..measure import ConditionalMeasure, Measure
+from ..measure import ConditionalMeasure, Measure, check_measures
 from .bottleneck import Bottleneck
 from .cost import PowerCost, SteepCost
 from .exact import Exact
@@ -117,12 +117,6 @@ def _check_bases(mu: ConditionalMeasure, nu: ConditionalMeasure) -> None:
 
 
 def _check_spaces(mu, nu) -> None:
-    for name, measure in (("mu", mu), ("nu", nu)):
-        if not isinstance(measure, ConditionalMeasure) or measure.points.ndim != 3:
-            raise ValueError(
-                f"`{name}` must be one ConditionalMeasure with points of shape (s, k, d); got "
-                f"{type(measure).__name__} with points of shape {measure.points.shape}. For a "
-                "batch use jax.vmap; for a sequence use ConditionalMeasure.from_sequence."
-            )
+    check_measures(ConditionalMeasure, mu=mu, nu=nu)
     if mu.dim != nu.dim:
         raise ValueError(f"`nu` must have the dimension {mu.dim} of `mu`; got {nu.dim}.")

@@ -9,7 +9,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float
 
-from ..measure import RESULTS, Measure
+from ..measure import RESULTS, Measure, check_measures
 from .mass import check_masses, same_mass
 from .square_root import polar_factor, pseudoinverse, square_root
 from .wasserstein import root
@@ -135,8 +135,7 @@ def gaussian_wasserstein(mu: GaussianOrMeasure, nu: GaussianOrMeasure) -> Float[
       ValueError: different dimensions or masses.
       RuntimeError: a covariance is not positive semidefinite, or not finite.
     """
-    if mu.dim != nu.dim:
-        raise ValueError(f"`nu` must have the dimension {mu.dim} of `mu`; got {nu.dim}.")
+    _check_spaces(mu, nu)
     if isinstance(mu, Measure) and isinstance(nu, Measure):
         check_masses(mu, nu)
     return _gaussian_wasserstein(mu, nu)
@@ -169,7 +168,6 @@ class AffineMap(eqx.Module):
         return self.target + self.matrix @ (x - self.source)
 
 
-@eqx.filter_jit
 def gaussian_map(mu: GaussianOrMeasure, nu: GaussianOrMeasure) -> AffineMap:
     r"""The optimal map between Gaussians, $T(x) = m_2 + A (x - m_1)$ with
 
@@ -181,7 +179,19 @@ def gaussian_map(mu: GaussianOrMeasure, nu: GaussianOrMeasure) -> AffineMap:
     Args:
       mu, nu: Gaussians, or measures in whose place their Gaussians stand.
     """
-    if mu.dim != nu.dim:
-        raise ValueError(f"`nu` must have the dimension {mu.dim} of `mu`; got {nu.dim}.")
+    _check_spaces(mu, nu)
+    return _gaussian_map(mu, nu)
+
+
+@eqx.filter_jit
+def _gaussian_map(mu: GaussianOrMeasure, nu: GaussianOrMeasure) -> AffineMap:
     one, other = (Gaussian.fit(m) if isinstance(m, Measure) else m for m in (mu, nu))
     return AffineMap(_linear_map(one.covariance, other.covariance), one.mean, other.mean)
+
+
+def _check_spaces(mu: Any, nu: Any) -> None:
+    for name, given in (("mu", mu), ("nu", nu)):
+        if not isinstance(given, Gaussian):
+            check_measures(**{name: given})
+    if mu.dim != nu.dim:
+        raise ValueError(f"`nu` must have the dimension {mu.dim} of `mu`; got {nu.dim}.")

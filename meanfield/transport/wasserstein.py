@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..measure import RESULTS, Measure
+from ..measure import RESULTS, Measure, check_measures
 from .bottleneck import Bottleneck
 from .cost import AbstractCost, MatrixCost, PowerCost, SteepCost, as_cost
 from .exact import Exact
@@ -163,13 +163,6 @@ def power_of_two_above(*radii: Float[Array, ""]) -> Float[Array, ""]:
 
 def check_spaces(mu, nu, cost: AbstractCost) -> None:
     """Raise unless mu and nu are single measures, on one space unless the cost is a matrix."""
-    for name, measure in (("mu", mu), ("nu", nu)):
-        if not isinstance(measure, Measure) or measure.points.ndim != 2:
-            raise ValueError(
-                f"`{name}` must be one Measure with points of shape (n, d); got "
-                f"{type(measure).__name__} with points of shape {measure.points.shape}. For a "
-                "batch use jax.vmap; for ConditionalMeasures use conditional_wasserstein, or "
-                "forget the positions with `.atoms`."
-            )
+    check_measures(mu=mu, nu=nu)
     if mu.dim != nu.dim and not isinstance(cost, MatrixCost):
         raise ValueError(f"`nu` must have the dimension {mu.dim} of `mu`; got {nu.dim}.")

@@ -48,7 +48,7 @@ def test_different_masses_are_refused_and_the_problems_that_take_them_named(
 def test_what_is_no_measure_is_refused(measures):
     mu, nu = measures
     unchecked = inspect.unwrap(match)  # as users call it, without the type checker of the tests
-    with pytest.raises(ValueError, match=r"`mu` must be one Measure; got ndarray.*mf.Measure"):
+    with pytest.raises(TypeError, match=r"`mu` must be one Measure .*; got ndarray.*mf.Measure"):
         unchecked(mu.points.__array__(), nu)
     with pytest.raises(ValueError, match="`nu` must be one Measure"):
         unchecked(mu, jax.tree.map(lambda leaf: leaf[None], nu))

@@ -8,7 +8,7 @@ import numpy as np
 from jax.core import Tracer
 
 from meanfield.attention import AnyMeasure
-from meanfield.measure import ConditionalMeasure, Measure
+from meanfield.measure import ConditionalMeasure, check_any_measure
 
 from .head import Atoms
 
@@ -51,11 +51,7 @@ def least_part(
 
 
 def checked_atoms(mu: AnyMeasure) -> Atoms:
-    if not isinstance(mu, Measure | ConditionalMeasure):
-        raise TypeError(
-            f"`mu` must be a Measure or a ConditionalMeasure; got {type(mu).__name__}. Wrap points "
-            "with mf.Measure(points)."
-        )
+    check_any_measure(mu=mu)
     if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(mu)):
         raise TypeError(
             "a certificate is computed on the host, in float64, and cannot be traced. Call it "
