@@ -67,7 +67,7 @@ def gradient_flow(
       net: the network at the start. Its particles move, and the arrays of its embedding and
         readout unless they are `Fixed`.
       loss: of one prediction and one target: `SquaredError()`, `CrossEntropy()` or a function.
-        Whole numbers among the data become numbers of the precision of the particles.
+        Data are taken in the precision of the particles, whole numbers too.
       data: (x, y), whose leading axis counts the N examples.
       method: `Euler(step)`, `Heun(step)`, `Proximal(step)` or `Optax(transformation)`.
       steps: how many, counted from the start of the run also where it resumes.

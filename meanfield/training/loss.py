@@ -67,8 +67,7 @@ def _alike(prediction: Array, target: Array, otherwise: str = "") -> Array:
             f"targets must have the shape {prediction.shape} of the predictions{otherwise}; got "
             f"{jnp.shape(target)}. Reshape the targets, or give `net` a readout of their size."
         )
-    floating = jnp.issubdtype(jnp.result_type(target), jnp.floating)
-    return jnp.asarray(target) if floating else jnp.asarray(target).astype(prediction.dtype)
+    return jnp.asarray(target).astype(prediction.dtype)
 
 
 def risk(net: MeanFieldResNet, loss: Loss, data: Data) -> Float[Array, ""]:

@@ -56,15 +56,21 @@ class Proximal(AbstractMethod):
         def point(u: PyTree) -> PyTree:
             return jax.tree.map(lambda theta, unit, v: theta + unit * v, trained, units, u)
 
-        def energy(u: PyTree, _: None = None) -> Float[Array, ""]:
+        def energy(u: PyTree) -> Float[Array, ""]:
             """(risk + d^2 / (2 tau)) / risk_k."""
             return problem.risk(point(u), data) / size + _squared_norm(u)
+
+        def searched(u: PyTree, _: None) -> Float[Array, ""]:
+            """The same in the default precision, the one in which optimistix keeps its history."""
+            return energy(_in(risk.dtype, u)).astype(float)
 
         tolerance = cast(Any, self.tolerance)
         solver = optx.LBFGS(tolerance, tolerance, optx.two_norm, history_length=self.history)
         start = _lower(energy, state, jax.tree.map(jnp.zeros_like, trained))
-        found = optx.minimise(energy, solver, start, max_steps=self.max_steps, throw=False)
-        u = _lower(energy, found.value, start)
+        found = optx.minimise(
+            searched, solver, _in(float, start), max_steps=self.max_steps, throw=False
+        )
+        u = _lower(energy, _in(risk.dtype, found.value), start)
         settled = found.result == optx.RESULTS.successful
         count = 5 + found.stats["num_steps"]
         return Step(point(u), u, risk, problem.squared_length(field), count, settled)
@@ -77,6 +83,10 @@ def _unit(squared: Float[Array, ""], mass: Array) -> Array:
 
 def _squared_norm(u: PyTree) -> Float[Array, ""]:
     return jax.tree.reduce(jnp.add, jax.tree.map(lambda leaf: jnp.sum(jnp.square(leaf)), u))
+
+
+def _in(dtype: Any, u: PyTree) -> PyTree:
+    return jax.tree.map(lambda leaf: leaf.astype(dtype), u)
 
 
 def _lower(energy, u: PyTree, otherwise: PyTree) -> PyTree:

@@ -87,8 +87,8 @@ class MeanFieldResNet(eqx.Module):
         return self.params.points.shape[-2]
 
     def __call__(self, x: Input) -> Any:
-        """The output for one input, a point of shape (d_in,) or a `Measure` of tokens. Whole
-        numbers that come out of the embedding are taken as numbers of the particles' precision.
+        """The output for one input, a point of shape (d_in,) or a `Measure` of tokens. What
+        comes out of the embedding is taken in the precision of the particles, whole numbers too.
 
         Raises:
           ValueError: the dimension of the states does not match the particles.
@@ -134,7 +134,7 @@ class MeanFieldResNet(eqx.Module):
         )
 
     def _first(self, x: Input) -> Any:
-        first: Any = _at_least(self.params.points.dtype, act(self.embedding, x))
+        first: Any = _in_precision(self.params.points.dtype, act(self.embedding, x))
         dim = getattr(first, "points", first).shape[-1]
         size = self.residual.size(dim)
         if size != self.params.dim:
@@ -153,17 +153,14 @@ class MeanFieldResNet(eqx.Module):
         return jax.lax.scan(lambda at, layer: (once(at, layer), None), first, self.layers)[0]
 
 
-def _at_least(dtype: Any, first: Input) -> State:
-    """A state with whole numbers, and numbers of less precision, in the dtype of the particles."""
+def _in_precision(dtype: Any, first: Input) -> State:
+    """A state in the dtype of the particles, whole numbers too."""
     if isinstance(first, Measure):
-        points, weights = (_real(dtype, array) for array in (first.points, first.weights))
-        return Measure(points, weights)
+        return Measure(_real(dtype, first.points), _real(dtype, first.weights))
     return _real(dtype, first)
 
 
 def _real(dtype: Any, array: Array) -> Array:
     if jnp.issubdtype(array.dtype, jnp.complexfloating):
         raise TypeError(f"states must be real; got {array.dtype}. Look at `data` and `embedding`.")
-    floating = jnp.issubdtype(array.dtype, jnp.floating)
-    wide = floating and jnp.finfo(array.dtype).bits >= jnp.finfo(dtype).bits
-    return array if wide else array.astype(dtype)
+    return array.astype(dtype)
