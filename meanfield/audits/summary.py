@@ -20,8 +20,8 @@ def summarise_layer(rows: Sequence[Row], heads: int | None = None) -> LayerSumma
     return LayerSummary(
         layer=worst.layer,
         input=worst.input,
-        radius=max(row.radius for row in rows),
-        score_range=_largest([score_range(row) for row in rows]),
+        radius=worst.radius,
+        score_range=score_range(worst),
         local=worst.local,
         median=statistics.median(values) if values else None,
         least=min(values) if values else None,

@@ -23,6 +23,7 @@ from .record import (
     Row,
     Whole,
 )
+from .summary import score_range
 
 
 _GRAMMAR = re.compile(
@@ -41,17 +42,28 @@ _LAYER_METRICS: dict[str, Callable[[LayerSummary], float | None]] = {
     "smooth": lambda layer: layer.local.smooth,
     "split": lambda layer: layer.local.split,
     "upper": lambda layer: layer.local.upper,
-    "radius": lambda layer: layer.radius,
-    "score_range": lambda layer: layer.score_range,
     "entropy": lambda layer: layer.entropy,
     "max_attention": lambda layer: layer.max_attention,
     "sink": lambda layer: layer.sink,
     "share": lambda layer: layer.worst_tokens[0].share if layer.worst_tokens else None,
 }
+# A summary tells these of its worst input; a threshold looks at every input.
+_ROW_METRICS: dict[str, Callable[[Row], float | None]] = {
+    "radius": lambda row: row.radius,
+    "score_range": score_range,
+}
 _PEELS = ("peel", "whole_peel")
 _RADII = ("shift", "certificate", "gap", "whole_shift")
 _WHOLE = ("whole", "whole_peel", "whole_shift")
-METRIC_NAMES = (*_LAYER_METRICS, "heads", "growth", *_PEELS[:1], *_RADII[:3], *_WHOLE)
+METRIC_NAMES = (
+    *_LAYER_METRICS,
+    *_ROW_METRICS,
+    "heads",
+    "growth",
+    *_PEELS[:1],
+    *_RADII[:3],
+    *_WHOLE,
+)
 
 
 class ThresholdError(ValueError):
@@ -159,7 +171,8 @@ def is_culprit(check: Check, layer: LayerSummary, rows: Sequence[Row] = ()) -> b
         return False
     measure = _LAYER_METRICS.get(threshold.metric, lambda _: None)
     own = [row for row in rows if row.layer == layer.layer]
-    values = [measure(layer), *_attacked(threshold, own)]
+    each = _ROW_METRICS.get(threshold.metric, lambda _: None)
+    values = [measure(layer), *map(each, own), *_attacked(threshold, own)]
     violates = _OPERATORS[threshold.operator]
     return any(value is not None and violates(value, threshold.limit) for value in values)
 
@@ -201,6 +214,8 @@ def _values(threshold: Threshold, audit: Audit) -> list[float | None]:
     if threshold.metric in (*_PEELS, *_RADII):
         whole = threshold.metric in _WHOLE
         return _attacked(threshold, audit.whole if whole else list(filter(chosen, audit.rows)))
+    if threshold.metric in _ROW_METRICS:
+        return [_ROW_METRICS[threshold.metric](row) for row in audit.rows if chosen(row)]
     if threshold.metric == "growth":
         return [growth.exponent for growth in audit.growth if chosen(growth)]
     if threshold.metric == "heads":

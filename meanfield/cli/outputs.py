@@ -98,15 +98,15 @@ def check_file(path: Path, *, force: bool) -> None:
         raise UsageError(f"{path}: there is no folder {path.parent}.")
 
 
-def render(audit: Audit, name: str) -> str | bytes:
-    """The audit in one of `FORMATS`."""
-    return _WRITERS[name](audit)
+def render(audit: Audit, name: str, *, paths: bool = False) -> str | bytes:
+    """The audit in one of `FORMATS`; `paths` shows absolute paths on the page in full."""
+    return _html(audit, paths) if name == "html" else _WRITERS[name](audit)
 
 
-def _html(audit: Audit) -> str:
+def _html(audit: Audit, paths: bool) -> str:
     from meanfield.report.page import html
 
-    return html(audit)
+    return html(audit, paths=paths)
 
 
 def _markdown(audit: Audit) -> str:
@@ -140,7 +140,6 @@ def _png(audit: Audit) -> bytes:
 
 
 _WRITERS: dict[str, Callable[[Audit], str | bytes]] = {
-    "html": _html,
     "md": _markdown,
     "json": to_json,
     "csv": _csv,

@@ -109,6 +109,9 @@ def report(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="A .html, .md, .csv, .png or .json file.")
     ] = Path("report.html"),
+    paths: Annotated[
+        bool, typer.Option("--paths", help="Absolute paths in full on a page, not their last part.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Write over a file.")] = False,
     verbose: Verbose = False,
 ) -> None:
@@ -121,7 +124,7 @@ def report(
     if kind is None:
         raise UsageError(f"-o must end in {', '.join(_WRITERS)}; got {str(output)!r}.")
     audit = read(run)
-    write_file(output, render(audit, kind), force=force)
+    write_file(output, render(audit, kind, paths=paths), force=force)
 
 
 @guarded

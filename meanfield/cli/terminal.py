@@ -66,8 +66,8 @@ def show(audit: Audit, *, color: bool = True, written: Sequence[str] = ()) -> No
     if len(audit.warnings) > 6:
         out.print(Text(f"! {len(audit.warnings) - 6} more warnings in the report", style="yellow"))
     for check in audit.checks:
-        mark, style = ("✓ pass", "green") if check.passed else ("✗ FAIL", "bold red")
-        out.print(Text(f"{mark}  {check.expression}  (is {number(check.value)})", style=style))
+        mark, style = ("✓ pass  never", "green") if check.passed else ("✗ FAIL ", "bold red")
+        out.print(Text(f"{mark} {check.expression}  (it is {number(check.value)})", style=style))
     end = f"{verdict(audit)} in {audit.run.elapsed:.1f} s"
     out.print(Text(" · ".join([end, *(visible(path) for path in written)])))
 

@@ -19,7 +19,9 @@ from .table import (
     headline,
     jump_flag,
     layer_table,
+    shown_path,
     verdict,
+    window_name,
 )
 
 
@@ -46,12 +48,13 @@ class Span:
     note: str
 
 
-def html(audit: Audit, path: str | os.PathLike | None = None) -> str:
+def html(audit: Audit, path: str | os.PathLike | None = None, *, paths: bool = False) -> str:
     """The audit as one self-contained page: no script, no network, images inline.
 
     Args:
       audit: what to show.
       path: where to write the page; None only returns it.
+      paths: show absolute paths in full; they may name people and machines.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -65,14 +68,16 @@ def html(audit: Audit, path: str | os.PathLike | None = None) -> str:
     environment.filters.update(
         number=number, power=power, percent=percent, visible=visible, shorten=shorten
     )
-    page = environment.get_template("audit.html").render(**_content(audit))
+    environment.filters["shown_path"] = str if paths else shown_path
+    environment.filters["window_name"] = window_name
+    page = environment.get_template("audit.html").render(**_content(audit, paths=paths))
     page = page.encode("utf-8", "backslashreplace").decode("utf-8")
     if path is not None:
         write_atomically(path, page)
     return page
 
 
-def _content(audit: Audit) -> dict:
+def _content(audit: Audit, *, paths: bool) -> dict:
     worst = {layer.layer: _row(audit, layer) for layer in audit.layers}
     values = [layer.local.value for layer in audit.layers if layer.local.value is not None]
     return dict(
@@ -90,7 +95,7 @@ def _content(audit: Audit) -> dict:
         figure=growth_figure(audit.growth),
         growth=[(g, interval(g.low, g.high), _jumps(audit, g)) for g in audit.growth],
         texts=[(layer, *_text(audit, worst[layer.layer])) for layer in audit.layers],
-        command=_command(audit),
+        command=_command(audit, paths=paths),
         chosen=chosen_heads(audit),
         assumed=assumptions(audit),
         attacks=attack_content(audit),
@@ -141,7 +146,7 @@ def _text(audit: Audit, row: Row) -> tuple[str, list[Span], int]:
         _span(token, share, first + i, _row_break(source.kind, token) or glue)
         for i, (token, share) in enumerate(shown)
     ]
-    return source.name, spans, len(source.tokens) - len(spans)
+    return window_name(source), spans, len(source.tokens) - len(spans)
 
 
 def _first_shown(shares: Sequence[float]) -> int:
@@ -177,7 +182,17 @@ def _with_spaces(text: str) -> str:
     return text[:start] + visible(inner) + text[start + len(inner) :]
 
 
-def _command(audit: Audit) -> str:
-    if audit.run.command:
-        return visible(audit.run.command)
-    return f"mf.audit({shlex.quote(visible(audit.model.name))}, inputs, key=key)"
+def _command(audit: Audit, *, paths: bool) -> str:
+    if not audit.run.command:
+        return f"mf.audit({shlex.quote(visible(audit.model.name))}, inputs, key=key)"
+    return visible(audit.run.command if paths else _without_paths(audit.run.command))
+
+
+def _without_paths(command: str) -> str:
+    """A command line with absolute paths cut to their last parts."""
+    try:
+        parts = shlex.split(command)
+    except ValueError:  # no command line: a record may hold any text
+        return shown_path(command)
+    cut = [part.partition("=") if part.startswith("--") else (part, "", "") for part in parts]
+    return shlex.join(shown_path(name) + equal + shown_path(value) for name, equal, value in cut)

@@ -1,9 +1,19 @@
 """The layer table that the terminal, Markdown and the page share, and the sentence above it."""
 
 import math
+import os
 from collections.abc import Sequence
 
-from meanfield.audits.record import Audit, Growth, Jump, LayerSummary, Peeling, RadiusPoint, Whole
+from meanfield.audits.record import (
+    Audit,
+    Growth,
+    Input,
+    Jump,
+    LayerSummary,
+    Peeling,
+    RadiusPoint,
+    Whole,
+)
 from meanfield.audits.summary import worst_whole
 from meanfield.audits.thresholds import certified, is_culprit
 
@@ -199,16 +209,41 @@ def headline(audit: Audit) -> str:
         return "No layer was measured."
     top = max(known, key=lambda layer: layer.local.value or 0.0)
     text = (
-        f"Layer {top.layer} is the most sensitive: a small move of its tokens can be amplified "
-        f"{number(top.local.value)} times."
+        f"Layer {top.layer} is the most sensitive{_so_far(audit)}: a small move of its "
+        f"tokens can be amplified {number(top.local.value)} times."
     )
     if top.worst_tokens:
         worst = top.worst_tokens[0]
         text += (
             f" {percent(worst.share)} of the worst move is in one token, "
-            f"“{shorten(visible(worst.token))}” at position {worst.index}."
+            f"“{shorten(visible(worst.token))}” at position {worst.index}{_of_window(audit, top)}."
         )
     return " ".join([text, *_attack_headline(audit)])
+
+
+def _so_far(audit: Audit) -> str:
+    """` of the 5 layers measured before the run ended early`, or nothing for a complete run."""
+    if audit.complete:
+        return ""
+    return f" of the {len(audit.layers)} layers measured before the run ended early"
+
+
+def _of_window(audit: Audit, layer: LayerSummary) -> str:
+    """Which of several inputs a layer is told of."""
+    if len(audit.inputs) == 1:
+        return ""
+    return f" of {shorten(visible(window_name(audit.inputs[layer.input])), 60)}"
+
+
+def window_name(source: Input) -> str:
+    """An input and, where it is a part of a longer text, at which token it starts."""
+    name, whole = shown_path(source.name), len(source.tokens) == source.total
+    return name if whole or source.kind != "text" else f"{name} from token {source.start}"
+
+
+def shown_path(name: str) -> str:
+    """The last part of an absolute path, which may name a person; everything else as it is."""
+    return os.path.basename(name.rstrip("/\\")) if os.path.isabs(name) else name
 
 
 def _attack_headline(audit: Audit) -> list[str]:

@@ -14,6 +14,7 @@ from .table import (
     headline,
     layer_rows,
     layer_table,
+    shown_path,
     told_fraction,
     told_radius,
     verdict,
@@ -68,7 +69,7 @@ def markdown(audit: Audit) -> str:
         *([f"- audited: {found}"] if (found := chosen_heads(audit)) else []),
         *(f"- {escaped(name)}: sha256 `{sha}`" for name, sha in model.hashes.items()),
         *(
-            f"- {escaped(i.name)}: {len(i.tokens)} of {i.total} tokens from {i.start}, "
+            f"- {escaped(shown_path(i.name))}: {len(i.tokens)} of {i.total} tokens from {i.start}, "
             f"sha256 `{i.sha256[:16]}`"
             for i in audit.inputs
         ),

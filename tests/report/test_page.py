@@ -9,8 +9,11 @@ from html.parser import HTMLParser
 import pytest
 from audit_specimen import HOSTILE, attacked, specimen
 
+from meanfield.audits.summary import summarise_layer
 from meanfield.report import html
 from meanfield.report.attacks import radius_table
+from meanfield.report.table import headline
+from meanfield.report.text import markdown
 
 
 PAGES = {
@@ -137,3 +140,45 @@ def test_a_browser_draws_the_page(tmp_path, name, width):
     assert pixels.shape[:2] == (2400, width)
     assert 0.01 < (pixels[..., :3].std(axis=2) > 0.02).mean() < 0.6  # coloured, but not a blank
     assert (pixels[..., :3].mean(axis=2) < 0.5).mean() > 0.005  # there is text
+
+
+def _windows(audit):
+    """The audit with inputs that are windows of one file; the second is the worst."""
+    inputs = [
+        dataclasses.replace(source, name="/home/somebody/book.txt", start=254 * i, total=900)
+        for i, source in enumerate(audit.inputs)
+    ]
+    return dataclasses.replace(audit, inputs=tuple(inputs))
+
+
+def test_absolute_paths_are_cut_unless_they_are_asked_for():
+    audit = _windows(specimen())
+    model = dataclasses.replace(audit.model, path="/home/somebody/models/bert")
+    command = "meanfield audit /home/somebody/models/bert --text=/home/somebody/book.txt"
+    run = dataclasses.replace(audit.run, command=command)
+    audit = dataclasses.replace(audit, model=model, run=run)
+    assert "/home/" not in html(audit) and "/home/" not in markdown(audit)
+    assert "meanfield audit bert --text=book.txt" in html(audit)
+    assert "/home/somebody/models/bert" in html(audit, paths=True)
+
+
+def test_the_headline_names_the_window_of_its_position():
+    assert "of book.txt from token 254." in headline(_windows(specimen()))
+    assert "of text" not in headline(specimen(inputs=1))
+
+
+def test_a_partial_audit_claims_nothing_of_layers_that_were_not_measured():
+    words = "Layer 3 is the most sensitive of the 4 layers measured before the run ended early:"
+    assert headline(specimen(status="partial")).startswith(words)
+    assert "ended early" not in headline(specimen())
+
+
+def test_radius_scores_and_bounds_of_a_line_are_of_one_input():
+    audit = specimen()
+    for layer in audit.layers:
+        row = next(r for r in audit.rows if (r.layer, r.input) == (layer.layer, layer.input))
+        others = [r for r in audit.rows if r.layer == layer.layer and r is not row]
+        far = [dataclasses.replace(r, radius=9 * r.radius, score_max=1e3) for r in others]
+        told = summarise_layer([row, *far])
+        assert (told.radius, told.bounds) == (row.radius, row.bounds)
+        assert told.score_range == row.score_max - row.score_min
