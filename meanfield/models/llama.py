@@ -14,7 +14,7 @@ from .error import ModelError
 from .layer import Layer, pre_norm_layer
 from .parts import Parts
 from .reader import Reader
-from .rope import read_rotary
+from .rope import read_rotary, sharpening
 
 
 # rotary tables and caches that some files carry
@@ -85,6 +85,7 @@ def _attention(reader: Reader, family: str, l: int, dim: int, epsilon: float) ->
         heads,
         groups,
         rotary=read_rotary(config, k),
+        scale=sharpening(config) * k**-0.5,
         query_norm=query_norm,
         key_norm=key_norm,
     )

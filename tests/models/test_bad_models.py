@@ -82,7 +82,7 @@ WRONG_FIELDS = [
     ("llama", {"head_dim": 3}, "even dimension; got 3"),
     (
         "llama",
-        {"rope_parameters": {"rope_type": "yarn"}},
+        {"rope_parameters": {"rope_type": "longrope"}},
         "rope_type must be one of default, linear",
     ),
     ("llama", {"rope_parameters": "default"}, "rope_parameters must be an object"),
