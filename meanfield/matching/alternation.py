@@ -106,3 +106,15 @@ def _checked(name: str, value: Any, allowed: Any, words: str) -> float:
     if not allowed:
         raise ValueError(f"`{name}` must be {words}; got {value}.")
     return float(np.asarray(value))
+
+
+def in_range(epsilon: float, dtype: Any) -> float:
+    """A temperature in units of the cost, refused where the precision does not reach it."""
+    numbers = np.finfo(dtype)
+    if not 1e3 * float(numbers.tiny) < epsilon < 1e-3 * float(numbers.max):
+        raise ValueError(
+            f"`mu` and `nu` must have points whose costs {np.dtype(dtype).name} can hold; in units "
+            f"of the cost the temperature is {epsilon:.3g}. Multiply both by one number, which "
+            "changes no coupling, or use float64."
+        )
+    return epsilon

@@ -8,7 +8,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Float, PRNGKeyArray
 
-from .alternation import Alternation
+from .alternation import Alternation, in_range
 from .core import Core, core_of
 from .descent import Schedule
 from .energy import Slopes, State
@@ -49,7 +49,7 @@ def search(
     sample_key, start_key = jr.split(key)
     unit = task.energy.critical(moments) if solver.relative else scale
     schedule = Schedule(
-        epsilon=solver.epsilon * unit,
+        epsilon=in_range(solver.epsilon * unit, task.a.dtype),
         hottest=solver.hottest if given is None else 1.0,
         cooling=solver.cooling,
         inner=int(solver.inner),

@@ -7,7 +7,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Float, Int, PRNGKeyArray
 
-from .alternation import Alternation
+from .alternation import Alternation, in_range
 from .clusters import cluster_starts
 from .descent import Descent, Schedule, begun, completed, descend, objectives
 from .ladder import extended, ladder
@@ -73,7 +73,7 @@ def search(task: Task, solver: Alternation, given: np.ndarray | None, key: PRNGK
 def schedule_of(task: Task, solver: Alternation, hottest: float) -> Schedule:
     unit = task.epsilon_critical if solver.relative else 1.0
     return Schedule(
-        epsilon=solver.epsilon * unit,
+        epsilon=in_range(solver.epsilon * unit, task.x.dtype),
         hottest=hottest,
         cooling=solver.cooling,
         inner=int(solver.inner),

@@ -234,7 +234,10 @@ def source_rows(task: Task, transform: Float[Array, "q p"], x: Float[Array, "n p
     """The features and offsets of points of the first space, data left out."""
     images = jnp.matmul(x, transform.T, precision=jax.lax.Precision.HIGHEST)
     norms = task.norms * _squared_norms(task, x, 0)[:, None]
-    offset = task.squared * task.weight / 2 * jnp.sum(images**2, axis=1)
+    # images of products may have squares out of range: they are formed where they are asked for
+    offset = (
+        task.weight / 2 * jnp.sum(images**2, axis=1) if task.squared else jnp.zeros_like(x[:, 0])
+    )
     return jnp.concatenate([task.weight * images, norms], axis=1), offset
 
 
