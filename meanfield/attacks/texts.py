@@ -11,6 +11,7 @@ from ..measure import RESULTS, ConditionalMeasure, Measure
 from ..models import ModelError, Transformer
 from ..models.embedding import TokenEmbedding
 from .distances import exact_distance
+from .ending import ending
 
 
 Ids = Int[np.ndarray, " _"]
@@ -26,7 +27,7 @@ class TokenAttack(eqx.Module):
       text: each attacked text; tokenizing it gives `ids` back.
       positions: for each, the positions of the original text that were changed.
       tried: how many texts the model read.
-      result: `successful`.
+      result: `successful`, or `not_finite` where a text leaves the states as they were.
     """
 
     ratio: Float[np.ndarray, " k"]
@@ -157,15 +158,16 @@ def token_attack(reader: Reader, original, found: list[tuple[Ids, tuple[int, ...
     """The attack of a list of ids and positions, measured against the original states."""
     pairs = [reader.distances(original, reader.states(ids)) for ids, _ in found]
     before, after = np.array(pairs).T
+    ratio = after / np.where(before > 0, before, np.nan)
     return TokenAttack(
-        ratio=after / np.where(before > 0, before, np.nan),
+        ratio=ratio,
         distance_in=before,
         distance_out=after,
         ids=tuple(ids for ids, _ in found),
         text=tuple(reader.text(ids) for ids, _ in found),
         positions=tuple(positions for _, positions in found),
         tried=reader.tried,
-        result=RESULTS.successful,
+        result=ending(False, *ratio),
     )
 
 
