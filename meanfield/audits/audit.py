@@ -5,8 +5,9 @@ import os
 import platform
 import sys
 import time
+import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, wait
 from datetime import UTC, datetime
 from typing import Any
 
@@ -65,7 +66,8 @@ def audit(
       command: the command line, for the record.
 
     Returns:
-      An `Audit`; its status is "partial" if the time limit passed or Ctrl-C was pressed.
+      An `Audit`; its status is "partial" if the time limit passed, Ctrl-C was pressed, or memory
+      ran out after some rows: those are kept.
 
     Raises:
       ModelError, InputError, ResumeError, LimitError: one line that says what, where, how to fix.
@@ -171,6 +173,11 @@ def _compute(
             report(len(book.rows), len(tasks), f"input {row['input']}, {place}")
     except KeyboardInterrupt:
         results.close()
+    except (MemoryError, RuntimeError) as error:
+        if not book.rows:
+            raise
+        text = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        warnings.warn(f"the audit stopped early: {text}", RuntimeWarning, stacklevel=3)
 
 
 def _here(tasks: Sequence[AuditTask], deadline: Deadline) -> Generator[dict, None, None]:
@@ -183,15 +190,33 @@ def _here(tasks: Sequence[AuditTask], deadline: Deadline) -> Generator[dict, Non
 def _away(
     tasks: Sequence[AuditTask], executor: Executor, deadline: Deadline
 ) -> Generator[dict, None, None]:
-    waiting = {executor.submit(run_task, task) for task in tasks}
+    """The rows as they are finished; those of workers that died are computed here, at the end."""
+    places, lost = {}, []
+    for task in tasks:
+        try:
+            places[executor.submit(run_task, task)] = task
+        except BrokenExecutor:
+            lost.append(task)
+    waiting = set(places)
     try:
         while waiting and not deadline.passed:
             done, waiting = wait(waiting, deadline.left, FIRST_COMPLETED)
             for future in done:
-                yield future.result()
+                if isinstance(future.exception(), BrokenExecutor):
+                    lost.append(places[future])
+                else:
+                    yield future.result()
     finally:
         for future in waiting:
             future.cancel()
+    if lost and not deadline.passed:
+        warnings.warn(
+            f"a worker of `executor` died (memory, or a signal?); {len(lost)} rows that it and the "
+            "others had not finished are computed in this process.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        yield from _here(lost, deadline)
 
 
 def assemble(

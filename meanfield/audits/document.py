@@ -71,6 +71,17 @@ def read(path: str | os.PathLike) -> Audit:
 def write_atomically(path: str | os.PathLike, content: str | bytes) -> None:
     """Writes a temporary file beside `path` and renames it: readers never see half a file."""
     path = Path(path)
+    try:
+        _replace(path, content)
+    except OSError as error:
+        if error.errno is not None:
+            error.filename = str(
+                path
+            )  # the name that was asked for, not that of the temporary file
+        raise
+
+
+def _replace(path: Path, content: str | bytes) -> None:
     data = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:

@@ -95,16 +95,25 @@ def _named(inputs: Any) -> Iterator[tuple[str, Any]]:
         yield from ((str(name), content) for name, content in inputs.items())
     elif isinstance(inputs, (str, np.ndarray)) or hasattr(inputs, "__array__"):
         yield "input", inputs
+    elif isinstance(inputs, Sequence) and not isinstance(inputs, bytes):
+        if inputs and all(isinstance(i, (int, np.integer)) for i in inputs):
+            yield "input", np.asarray(inputs)  # a list of token ids is one input
+        else:
+            yield from ((f"input {i}", content) for i, content in enumerate(inputs))
     else:
-        yield from ((f"input {i}", content) for i, content in enumerate(inputs))
+        raise InputError(
+            "`inputs` must be a text, an array, a list of these or a mapping from names to these; "
+            f"got {type(inputs).__name__}."
+        )
 
 
 def _windows_of(model, name: str, content: Any, settings: AuditSettings) -> Iterator[Window]:
     if isinstance(content, str):
         yield from _text(model, name, content, settings)
         return
-    array = np.asarray(content)
-    if array.ndim == 1 and np.issubdtype(array.dtype, np.integer):
+    array = _array(name, content)
+    if array.ndim == 1 and array.size and np.issubdtype(array.dtype, np.integer):
+        _check_ids(name, array)
         yield from _cut(model, name, tuple(array.tolist()), (0, 0), settings)
     elif _reads_images(model) and array.ndim in (3, 4):
         images = array[None] if array.ndim == 3 else array
@@ -146,6 +155,27 @@ def special_frame(model) -> tuple[int, int]:
 def _common(one: Sequence[int], two: Sequence[int]) -> int:
     same = [a == b for a, b in zip(one, two, strict=False)]
     return same.index(False) if False in same else len(same)
+
+
+def _array(name: str, content: Any) -> np.ndarray:
+    try:
+        array = np.asarray(content)
+    except (ValueError, TypeError, OverflowError):
+        array = np.asarray(None)
+    if array.dtype.kind not in "fiu":
+        raise InputError(
+            f"{name}: an input must be a text or an array of numbers; got "
+            f"{type(content).__name__} of {array.dtype}."
+        )
+    return array
+
+
+def _check_ids(name: str, ids: np.ndarray) -> None:
+    if ids.min() < 0 or ids.max() >= 2**31:
+        raise InputError(
+            f"{name}: token ids must be 0 or more and below the size of the vocabulary; got "
+            f"{ids.min()} to {ids.max()}."
+        )
 
 
 def _cut(

@@ -61,10 +61,14 @@ class Journal:
     def _append(self, line: dict) -> None:
         assert self.path is not None
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("ab") as stream:
-            stream.write(json.dumps(line, allow_nan=False).encode() + b"\n")
-            stream.flush()
-            os.fsync(stream.fileno())
+        try:
+            with self.path.open("ab") as stream:
+                stream.write(json.dumps(line, allow_nan=False).encode() + b"\n")
+                stream.flush()
+                os.fsync(stream.fileno())
+        except OSError as error:
+            error.filename = str(self.path)  # writing does not tell which file
+            raise
 
     def _load(self, key: str) -> None:
         assert self.path is not None
@@ -79,7 +83,7 @@ class Journal:
             )
         for line in lines[1:]:
             row = _parse(line)
-            if row is not None and "input" in row:
+            if row is not None and type(row.get("input")) is int:
                 self.rows[(row["input"], row.get("layer"))] = row
         if len(whole) < len(data):
             with self.path.open("r+b") as stream:

@@ -12,7 +12,7 @@ import typer
 
 from .attacking import Domain, Fractions, Radii, Steps, attack_settings
 from .described import Arch, Fields, HeadCount, architecture, heads_or_count
-from .exits import Exit, UsageError, guarded
+from .exits import Exit, UsageError, guarded, stop_on_terminate
 
 
 Many = list[str] | None
@@ -152,10 +152,14 @@ def audit(
         time_limit=time_limit,
     )
     verdicts = _verdicts(fail_on or [], baseline, regress)
-    inputs = _gather(model, text, tokens, images)
     folder = None if to_stdout else Path(out)
     if folder is not None:
         outputs.check_folder(folder, force=force, resume=resume)
+        if resume and (done := outputs.finished(folder)) is not None:
+            print(f"the audit in {folder} is complete: nothing to do (--force makes it anew).")
+            raise typer.Exit(_code(verdicts(done)))
+    inputs = _gather(model, text, tokens, images)
+    stop_on_terminate()
     with progress(wanted=not (no_progress or quiet)) as report:
         again = {"folder": folder, "resume": resume, "force": force}
         result = _run(model, told, inputs, settings, seed=seed, report=report, **again)
@@ -167,11 +171,21 @@ def audit(
         outputs.finish(result, folder)
         if not quiet:
             show(result, color=not no_color, written=written)
+    if not result.complete:
+        print(_how_to_go_on(folder), file=sys.stderr)
     raise typer.Exit(_code(result))
 
 
 def _asked(**flags: bool) -> list[str]:
     return [name for name, wanted in flags.items() if wanted]
+
+
+def _how_to_go_on(folder: Path | None) -> str:
+    if folder is None:
+        return "meanfield: the audit is incomplete; with --out FOLDER its rows could be kept."
+    return (
+        f"meanfield: the audit is incomplete; the same command with --resume goes on in {folder}."
+    )
 
 
 def _code(result) -> Exit:

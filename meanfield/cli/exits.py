@@ -1,8 +1,11 @@
 """Exit codes, and the one line that stands for an error."""
 
 import enum
+import errno
 import functools
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -67,15 +70,32 @@ def _is_click(error: BaseException) -> bool:
     return any(kind.__name__ == "ClickException" for kind in type(error).__mro__)
 
 
+def _words(error: BaseException) -> str:
+    """What an error says; a full disk says what it did not take, and what to do."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        where = f" {error.filename}" if error.filename else ""
+        return (
+            f"the disk is full: the file{where} was not written. Free some space; after an audit, "
+            "the same command with --resume goes on from the rows that are kept."
+        )
+    return str(error)
+
+
+def stop_on_terminate() -> None:
+    """SIGTERM ends a command as Ctrl-C does: what there is, is written."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
 def complain(error: BaseException, *, verbose: bool = False) -> None:
     """One line on stderr."""
     from meanfield.report.escape import visible
 
     if verbose:
         traceback.print_exception(error)
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = " ".join(_words(error).split()) or type(error).__name__
     if isinstance(error, KeyboardInterrupt):
-        text = "interrupted before the first row"
+        text = "interrupted before the first row was finished; nothing was written"
     if code_of(error) == Exit.INTERNAL and not verbose:
         text = f"internal error: {type(error).__name__}: {text} (-v shows where)"
     print(f"meanfield: {visible(text)}", file=sys.stderr)

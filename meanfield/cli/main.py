@@ -1,5 +1,7 @@
 """The `meanfield` command: audit, inspect, compare, compare-models, report, schema."""
 
+import io
+import sys
 from typing import Annotated
 
 import typer
@@ -47,4 +49,7 @@ def start(
 
 def main() -> None:
     """The entry point of the `meanfield` script."""
+    for stream in (sys.stdout, sys.stderr):  # a terminal that lacks a character gets its number
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     app()

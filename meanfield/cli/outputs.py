@@ -1,9 +1,10 @@
 """What an audit writes: only under one folder, each file whole or not at all."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
-from meanfield.audits.document import to_json, write_atomically
+from meanfield.audits.document import read, to_json, write_atomically
 from meanfield.audits.record import Audit
 from meanfield.cli.exits import UsageError
 
@@ -41,11 +42,32 @@ def check_folder(out: Path, *, force: bool, resume: bool) -> None:
     Raises:
       UsageError: it is a file, or not empty without --force or --resume.
     """
-    if out.exists() and not out.is_dir():
+    if "\0" not in str(out) and out.exists() and not out.is_dir():
         raise UsageError(f"--out {out} is a file; give a folder.")
+    _check_place(out)
     if out.is_dir() and any(out.iterdir()) and not (force or resume):
         again = "--resume to go on" if (out / JOURNAL).exists() else "--force to write over it"
         raise UsageError(f"--out {out} is not empty; give {again}, or another folder.")
+
+
+def finished(out: Path) -> Audit | None:
+    """The complete audit that is already in a folder, or None."""
+    path = out / _FILES["json"]
+    if (out / JOURNAL).exists() or not path.is_file():
+        return None
+    audit = read(path)
+    return audit if audit.complete else None
+
+
+def _check_place(out: Path) -> None:
+    """Refuses a folder that could not be made or written to."""
+    if "\0" in str(out):
+        raise UsageError("--out must be the path of a folder; got one with a null byte.")
+    there = next(place for place in (out, *out.absolute().parents) if place.exists())
+    if not there.is_dir():
+        raise UsageError(f"--out {out} cannot be made: {there} is a file; give another folder.")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UsageError(f"--out {out} cannot be made: {there} is not writable; give another.")
 
 
 def journal_of(out: Path | None, *, force: bool) -> Path | None:

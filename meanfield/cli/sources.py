@@ -46,18 +46,26 @@ def read_text(name: str) -> str:
       SourceError: no such file, or not UTF-8.
     """
     if name == "-":
-        return sys.stdin.read()
+        return _decoded("stdin (--text -)", sys.stdin.buffer.read())
     path = Path(name)
     if path.is_dir():
         raise SourceError(f"--text {name} is a folder; give a text file.")
     try:
-        return path.read_text(encoding="utf-8")
+        data = path.read_bytes()
     except FileNotFoundError:
         raise SourceError(f"--text {name}: no such file{_there(path)}.") from None
+    return _decoded(f"--text {name}", data)
+
+
+def _decoded(what: str, data: bytes) -> str:
+    """UTF-8 whatever the locale is, with line ends as Python's text files have them."""
+    try:
+        text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise SourceError(
-            f"--text {name} is not UTF-8 (byte {error.start}); convert it, e.g. with iconv."
+            f"{what} is not UTF-8 (byte {error.start}); convert it, e.g. with iconv."
         ) from None
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _there(path: Path) -> str:

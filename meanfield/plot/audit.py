@@ -43,6 +43,9 @@ def heads(audit: Audit, ax: "Axes | None" = None) -> "Axes":
     rows = [_worst_row(audit, layer.layer, layer.input) for layer in audit.layers]
     values = [[head.value or float("nan") for head in row.heads] for row in rows]
     ramp = LinearSegmentedColormap.from_list("heat", [heat(i / 8) for i in range(9)])
+    label_axes(ax, "head", "layer", grid=False)
+    if not any(values):
+        return ax
     image = ax.imshow(values, cmap=ramp, aspect="auto", vmin=0)
     ax.set_yticks(range(len(rows)), [str(row.layer) for row in rows])
     shown = [head.head for head in rows[0].heads] if rows else []
@@ -51,7 +54,6 @@ def heads(audit: Audit, ax: "Axes | None" = None) -> "Axes":
     else:
         ax.set_xticks(range(len(shown)), [str(head) for head in shown])
     ax.figure.colorbar(image, ax=ax, label="local Lipschitz constant", pad=0.02)
-    label_axes(ax, "head", "layer", grid=False)
     return ax
 
 

@@ -207,3 +207,33 @@ def test_progress_is_told_after_every_row():
 
 def test_the_printed_audit_says_what_is_asked_first(whole):
     assert "worst layer" in repr(whole) and "complete" in repr(whole) and len(repr(whole)) < 100
+
+
+class _Dying(concurrent.futures.ThreadPoolExecutor):
+    """An executor whose workers die after the first row."""
+
+    def submit(self, fn, /, *args, **kwargs):
+        future = super().submit(fn, *args, **kwargs)
+        if args[0].layer == 0:
+            return future
+        broken = concurrent.futures.Future()
+        broken.set_exception(concurrent.futures.BrokenExecutor("died"))
+        return broken
+
+
+def test_a_worker_that_dies_does_not_cost_the_run():
+    with _Dying(1) as executor, pytest.warns(RuntimeWarning, match="1 rows"):
+        found = audited(executor=executor)
+    assert found.complete and found.rows == audited().rows
+
+
+def test_rows_are_kept_when_memory_runs_out_after_them(monkeypatch):
+    def short(task):
+        if task.layer == 1:
+            raise MemoryError("out of memory")
+        return run_task(task)
+
+    monkeypatch.setattr(sys.modules["meanfield.audits.audit"], "run_task", short)
+    with pytest.warns(RuntimeWarning, match="out of memory"):
+        found = audited()
+    assert found.status == "partial" and [row.layer for row in found.rows] == [0]

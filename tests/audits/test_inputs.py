@@ -72,3 +72,34 @@ def test_what_cannot_be_read_is_told(inputs, told):
 def test_a_long_text_can_be_an_error():
     with pytest.raises(InputError, match="59 tokens exceed the limit of 20"):
         cut(TEXT, max_tokens=20, overflow="error")
+
+
+@pytest.mark.parametrize(
+    "inputs, told",
+    [
+        ([1, -1], "0 or more"),
+        ([2**40], "0 or more"),
+        (np.array([-1]), "0 or more"),
+        (5, "got int"),
+        (None, "got NoneType"),
+        (b"text", "got bytes"),
+        ([None], "text or an array of numbers"),
+        ([[1], [2, 3]], ""),
+        (["a", True], "array of numbers"),
+        (np.array([1j]), "complex"),
+        (np.array(["a"]), "array of numbers"),
+        ([], "at least one"),
+        (np.array([], int), "must be text"),
+    ],
+)
+def test_what_cannot_be_an_input_is_refused_by_name(inputs, told):
+    if told:
+        with pytest.raises(InputError, match=told):
+            windows(toy(), inputs, AuditSettings())
+    else:
+        assert [w.ids for w in windows(toy(), inputs, AuditSettings())] == [(1,), (2, 3)]
+
+
+def test_a_list_of_token_ids_is_one_input():
+    (window,) = windows(toy(), [3, 1, 2], AuditSettings())
+    assert window.ids == (3, 1, 2)
