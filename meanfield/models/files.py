@@ -1,5 +1,6 @@
 """Which files hold the weights of a model: one safetensors file, or shards with their index."""
 
+import re
 from pathlib import Path
 
 from .document import read_json
@@ -7,6 +8,9 @@ from .error import ModelError
 from .foreign import refuse_foreign, refuse_pickle
 from .header import read_header
 from .tensor import Tensor
+
+
+_HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 def open_tensors(path: Path) -> list[Tensor]:
@@ -47,8 +51,9 @@ def _shard(folder: Path, name: str) -> Path:
     if not file.is_file():
         raise ModelError(f"{folder}: the shard {name!r} of the index is absent. Download it.")
     here, there = folder.resolve(), file.resolve().parent
-    # the Hugging Face cache keeps snapshots/REVISION/FILE as links to blobs/
-    cached = here.parent.name == "snapshots" and there == here.parent.parent / "blobs"
+    # caches keep files as links to blobs/, named by their hash
+    cached = there.name == "blobs" and bool(_HASH.fullmatch(file.resolve().name))
+    cached |= here.parent.name == "snapshots" and there == here.parent.parent / "blobs"
     if there != here and not cached:
         raise ModelError(f"{folder}: the shard {name!r} is a link that leaves the folder. Copy it.")
     return file

@@ -10,6 +10,7 @@ from .config import Config
 from .error import ModelError
 from .families import IMAGE_FAMILIES
 from .files import weight_files
+from .misplaced import refuse_misplaced
 
 
 if TYPE_CHECKING:
@@ -110,6 +111,7 @@ def _locate(name: str, architecture: Architecture | None) -> Path:
     path = Path(name)
     if not path.exists() and name in zoo.NAMES:
         return zoo.path(name)
+    refuse_misplaced(path)
     if path.is_dir():
         if not config_path(path).is_file() and architecture is None:
             raise ModelError(_undescribed(path))
