@@ -16,9 +16,9 @@ from jax.custom_batching import custom_vmap
 from jaxtyping import Array, Float
 
 
-def in_double(f: Callable[..., Float[Array, ""]], *args: Any) -> Float[Array, ""]:
-    """f(*args) with every float array of the arguments in float64; the result is a float64 that
-    was rounded upwards to the precision of the arguments.
+def in_double(f: Callable[..., Any], *args: Any) -> Any:
+    """f(*args) with every float array of the arguments in float64; the numbers of the result are
+    float64s that were rounded upwards to the precision of the arguments.
 
     Works under `jit`, `vmap` and `grad` (once: no second or forward derivatives).
     """
@@ -28,7 +28,8 @@ def in_double(f: Callable[..., Float[Array, ""]], *args: Any) -> Float[Array, ""
 
     def plain(*leaves):
         wide = jax.tree.unflatten(tree, [_widened(x) for x in leaves])
-        return _upwards(f(*eqx.combine(wide, rest)), dtype)
+        out = f(*eqx.combine(wide, rest))
+        return jax.tree.map(lambda x: _upwards(x, dtype), out)
 
     return _differentiable(plain)(*leaves)
 

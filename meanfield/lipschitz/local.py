@@ -16,14 +16,21 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-from jax.core import Tracer
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from meanfield.attention import AbstractInContextMap, AnyMeasure, check_dim, check_map
 from meanfield.measure import RESULTS, Ball, check_any_measure
 from meanfield.spectrum import SingularTriplet, top_singular
 
-from .double import in_double
+from .attained import (
+    BLUR,
+    Attained,
+    Seen,
+    at_least_single,
+    converted,
+    is_traced,
+    root_masses,
+)
 from .envelope import held, moving
 from .jacobian import jacobian
 from .theorems import lipschitz_bound
@@ -106,7 +113,8 @@ def local_lipschitz(
     Args:
       f: any in-context map; attention is differentiated in closed form.
       mu: a `Measure`, or a `ConditionalMeasure` for maps that depend on positions. The results
-        have its dtype.
+        have its dtype, or float32 for half precision. Where scores are too large for float32 the
+        search is done again in float64; while traced it is not, and `.result` says so.
       key: for the random start of the search.
       splitting: whether atoms may be split.
       rtol: the residual to reach, relative to the value. The error of the value is of the order
@@ -124,9 +132,12 @@ def local_lipschitz(
     check_map(f)
     check_any_measure(mu=mu)
     check_dim(f, mu)
+    f, mu = at_least_single((f, mu))
     tolerance = jnp.asarray(rtol, mu.points.dtype)  # an array, so that no value compiles anew
-    bounds = lower, upper
-    solution = _local_lipschitz(f, mu, key, splitting, tolerance, max_steps, bounds)
+    options = key, splitting, tolerance, max_steps, (lower, upper)
+    solution = _local_lipschitz(f, mu, *options)
+    if not is_traced((solution, f, mu)) and solution.result == RESULTS.beyond_precision:
+        solution = _in_float64(solution, f, mu, options)
     if upper and not has_upper_rule(f):
         solution = _bounded_on_domain(solution, *held((f, mu)))
     if throw:
@@ -134,11 +145,24 @@ def local_lipschitz(
     return solution
 
 
+def _in_float64(coarse: LocalLipschitz, *problem: Any) -> LocalLipschitz:
+    """The solution of the problem in float64, in the dtypes of another solution."""
+    with jax.enable_x64(True):
+        f, mu, options = converted(problem, jnp.float64)
+        fine = _local_lipschitz(f, mu, *options)
+        least = fine.lower * (1 - 2 * jnp.finfo(coarse.lower.dtype).eps)  # rounded downwards
+        most = fine.upper * (1 + 2 * jnp.finfo(coarse.upper.dtype).eps)
+        fine = eqx.tree_at(lambda s: (s.lower, s.upper), fine, (least, most))
+        return jax.tree.map(
+            lambda x, like: x.astype(like.dtype) if eqx.is_array(like) else x, fine, coarse
+        )
+
+
 def _bounded_on_domain(
     solution: LocalLipschitz, f: AbstractInContextMap, mu: AnyMeasure
 ) -> LocalLipschitz:
     """The solution with the bound on the ball of points that holds mu, where there is one."""
-    if any(isinstance(x, Tracer) for x in jax.tree.leaves((solution.upper, f, mu))):
+    if is_traced((solution.upper, f, mu)):
         return solution
     try:
         bound = lipschitz_bound(f, Ball(float(mu.radius) * (1 + 1e-6))).value
@@ -168,7 +192,9 @@ def _local_lipschitz(f, mu, key, splitting, rtol, max_steps, bounds) -> LocalLip
     value = jnp.stack(parts)[which]
     tangent = jnp.stack(fields)[which]
     shares = mu.masses * jnp.sum(tangent**2, axis=-1)
-    lower = _attained(f, mu, tangent, which == 1) if bounds[0] else jnp.zeros_like(value)
+    seen = Seen.by(derivative, mu, jr.fold_in(key, 1))
+    found = Attained.by(f, mu, tangent, which == 1, seen)
+    lower = found.lower if bounds[0] else jnp.zeros_like(value)
     bound = upper_at(f, mu) if bounds[1] else jnp.full_like(value, jnp.inf)
     # the search was in the dtype of mu: what float64 knows better corrects its rounding
     parts = [
@@ -179,6 +205,7 @@ def _local_lipschitz(f, mu, key, splitting, rtol, max_steps, bounds) -> LocalLip
     value = jnp.maximum(parts[0], parts[-1])
     finite = jnp.isfinite(value)
     result = RESULTS.where(converged, RESULTS.successful, RESULTS.max_steps_reached)
+    result = RESULTS.where(found.blur > BLUR * value, RESULTS.beyond_precision, result)
     zero = jnp.zeros_like(value)
     return LocalLipschitz(
         value=value,
@@ -196,25 +223,10 @@ def _local_lipschitz(f, mu, key, splitting, rtol, max_steps, bounds) -> LocalLip
     )
 
 
-def _attained(
-    f: AbstractInContextMap, mu: AnyMeasure, tangent: Float[Array, "*n d"], split: Array
-) -> Float[Array, ""]:
-    """|J t|_mu / |t|_mu, or |D t|_mu / |t|_mu if `split`, in float64 and less 64 epsilon."""
-    margin = 64 * jnp.finfo(tangent.dtype).eps
-
-    def minus(f, mu, tangent, split):  # what is rounded upwards is minus the lower bound
-        derivative, root = jacobian(f, mu), _root_masses(mu)[0]
-        moved = jnp.where(split, derivative.split(tangent), derivative.smooth(tangent))
-        length = jnp.linalg.norm(root * tangent)
-        return (margin - 1) * jnp.linalg.norm(root * moved) / jnp.where(length > 0, length, 1)
-
-    return -in_double(minus, f, mu, tangent, split)
-
-
 def _smooth_part(derivative, mu, start, rtol, max_steps) -> tuple[SingularTriplet, Array]:
     """The top singular triplet of M^{1/2} J M^{-1/2}, and its tangent M^{-1/2} z."""
     points, outputs = derivative.points, derivative.outputs
-    root, inverse = _root_masses(mu)
+    root, inverse = root_masses(mu)
 
     def matvec(z):
         return (root * derivative.smooth(inverse * z.reshape(points.shape))).reshape(1, -1)
@@ -233,7 +245,7 @@ def _smooth_part(derivative, mu, start, rtol, max_steps) -> tuple[SingularTriple
 def _split_part(derivative, mu, start, rtol, max_steps) -> tuple[SingularTriplet, Array, Array]:
     """The top singular triplets of the D_i, the best atom, and its direction as a tangent."""
     points, outputs = derivative.points, derivative.outputs
-    root, inverse = _root_masses(mu)
+    root, inverse = root_masses(mu)
     present = (root > 0).astype(points.dtype)
 
     def matvec(z):
@@ -257,10 +269,3 @@ def _split_part(derivative, mu, start, rtol, max_steps) -> tuple[SingularTriplet
 def _capacity(start: Array, wanted: int) -> int:
     """How many vectors to keep: as many as wanted, as far as memory goes."""
     return int(max(4, min(wanted, _BASIS // start.size)))
-
-
-def _root_masses(mu: AnyMeasure) -> tuple[Float[Array, "*n 1"], Float[Array, "*n 1"]]:
-    """The square roots of the masses and their inverses, zero for absent atoms."""
-    present = mu.masses > 0
-    root = jnp.sqrt(jnp.where(present, mu.masses, 1))
-    return jnp.where(present, root, 0)[..., None], jnp.where(present, 1 / root, 0)[..., None]

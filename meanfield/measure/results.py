@@ -16,6 +16,10 @@ class RESULTS(eqx.Enumeration):
         "The derivative at this measure is not finite. Look for NaN or infinity in the points and "
         "in the arrays of the map, and, in float32, for scores beyond 1e37."
     )
+    beyond_precision = (
+        "The precision of these numbers cannot tell the scores of different atoms apart: the "
+        "derivative is off by more than a hundredth. Use float64, or move the points to mean zero."
+    )
     unequal_masses = (
         "The two measures must have the same total mass. Divide each by its own with "
         "`.normalize()`, or let mass appear and vanish with `solver=Unbalanced(rho)`."
