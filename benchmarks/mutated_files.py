@@ -67,9 +67,11 @@ def prepare(kind: str, draw: random.Random, folder: Path) -> None:
         base = TESTS / "golden" / ("bert" if source.name == "bert" else "roberta")
         shutil.copytree(base, folder)
         if name == "tokenizer.json":
+            from meanfield.models.tokenizer import HubTokenizer
             from meanfield.models.tokenizer_files import find_tokenizer
 
             tokenizer, _ = find_tokenizer(source, "bert" if source.name == "bert" else "roberta")
+            assert isinstance(tokenizer, HubTokenizer)
             tokenizer._tokenizer.save(str(folder / name))
         else:
             shutil.copytree(source, folder, dirs_exist_ok=True)

@@ -180,6 +180,15 @@ def _text(token: Any) -> str:
     return text
 
 
+def _flag(settings: Settings, name: str, default: bool) -> bool:
+    value = settings.get(name)
+    if value is not None and type(value) is not bool:
+        raise ModelError(
+            f"tokenizer_config.json: {name} must be true or false; got {str(value)[:40]!r}."
+        )
+    return default if value is None else value
+
+
 def _word_piece(paths: tuple[Path, ...], settings: Settings, kind: str, special: dict) -> Any:
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 
@@ -191,9 +200,9 @@ def _word_piece(paths: tuple[Path, ...], settings: Settings, kind: str, special:
     tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token=special["unk"]))
     tokenizer.normalizer = normalizers.BertNormalizer(
         clean_text=True,
-        handle_chinese_chars=bool(settings.get("tokenize_chinese_chars", True)),
+        handle_chinese_chars=_flag(settings, "tokenize_chinese_chars", True),
         strip_accents=settings.get("strip_accents"),
-        lowercase=bool(settings.get("do_lower_case", True)),
+        lowercase=_flag(settings, "do_lower_case", True),
     )
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece(prefix="##")
@@ -210,7 +219,7 @@ def _byte_pairs(paths: tuple[Path, ...], settings: Settings, kind: str, special:
     tokenizer = Tokenizer(
         models.BPE(vocabulary, merges, continuing_subword_prefix="", end_of_word_suffix="")
     )
-    space = bool(settings.get("add_prefix_space", False))
+    space = _flag(settings, "add_prefix_space", False)
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=space)
     tokenizer.decoder = decoders.ByteLevel()
     if kind == "Qwen2Tokenizer":

@@ -97,3 +97,10 @@ def test_byte_pieces_are_shown_as_characters(tmp_path):
     tokenizer, _ = find_tokenizer(folder_of("gpt2", tmp_path))
     whole = "".join(tokenizer.tokens(tokenizer.encode("The café \u0451\n")))
     assert whole == "The café \\xd1\\x91\n"  # bytes that no piece joins are shown as such
+
+
+def test_flags_are_true_or_false(tmp_path):
+    folder = folder_of("bert added", tmp_path)
+    (folder / "tokenizer_config.json").write_text('{"do_lower_case": "False"}')
+    with pytest.raises(ModelError, match="do_lower_case must be true or false; got 'False'"):
+        find_tokenizer(folder, "bert")
