@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING
 
 from meanfield.audits.record import Audit, Row
 
-from .axes import label_axes, new_axes, plain_ticks
+from .axes import ink_of, label_axes, new_axes, plain_ticks, thinned
 from .labels import safe_label
-from .palette import ACCENT, INK, heat, layer_colors
+from .palette import ACCENT, heat, layer_colors
 
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def layers(audit: Audit, ax: "Axes | None" = None) -> "Axes":
     ax.plot([], [], "_", color=ACCENT, ms=12, mew=2, label="splitting one token")
     label_axes(ax, "layer", "local Lipschitz constant")
     ax.set_ylim(0, 1.15 * ax.get_ylim()[1])  # room for the legend above the highest layer
-    ax.set_xticks([layer.layer for layer in audit.layers])
+    ax.set_xticks(thinned([layer.layer for layer in audit.layers]))
     ax.legend(frameon=False, fontsize="small", loc="upper center", ncols=2)
     return ax
 
@@ -47,7 +47,7 @@ def heads(audit: Audit, ax: "Axes | None" = None) -> "Axes":
     if not any(values):
         return ax
     image = ax.imshow(values, cmap=ramp, aspect="auto", vmin=0)
-    ax.set_yticks(range(len(rows)), [str(row.layer) for row in rows])
+    ax.set_yticks(thinned(range(len(rows))), [str(row.layer) for row in thinned(rows)])
     shown = [head.head for head in rows[0].heads] if rows else []
     if shown == list(range(len(shown))):
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=12))
@@ -61,6 +61,7 @@ def growth(audit: Audit, ax: "Axes | None" = None) -> "Axes":
     """The local constant of each layer against the number of tokens, both logarithmic, with the
     fitted exponents and a ring where the behaviour changes."""
     ax = new_axes(ax)
+    told = {record.layer for record in thinned(audit.growth, 12)}
     for record, color in zip(audit.growth, layer_colors(len(audit.growth)), strict=True):
         if len(record.lengths) < 2:
             continue
@@ -71,7 +72,7 @@ def growth(audit: Audit, ax: "Axes | None" = None) -> "Axes":
             "o-",
             color=color,
             ms=4,
-            label=f"{record.layer}{slope}",
+            label=f"{record.layer}{slope}" if record.layer in told else "_",
         )
         for jump in record.jumps:
             height = record.constants[record.lengths.index(jump.after)]
@@ -98,7 +99,7 @@ def worst_tokens(audit: Audit, ax: "Axes | None" = None) -> "Axes":
     shares = [100 * layer.worst_tokens[0].share for layer in named]
     places = [layer.layer for layer in named]
     ax.barh(places, shares, color=heat(0.6), height=0.62)
-    for layer, share in zip(named, shares, strict=True):
+    for layer, share in thinned(list(zip(named, shares, strict=True))):
         inside = share > 55
         ax.text(
             share - 2 if inside else share + 2,
@@ -106,11 +107,11 @@ def worst_tokens(audit: Audit, ax: "Axes | None" = None) -> "Axes":
             safe_label(layer.worst_tokens[0].token),
             ha="right" if inside else "left",
             va="center",
-            color="white" if inside else INK,
+            color="white" if inside else ink_of(ax),
             parse_math=False,
         )
     ax.set_xlim(0, 100)
-    ax.set_yticks(places)
+    ax.set_yticks(thinned(places))
     ax.invert_yaxis()
     label_axes(ax, "share of the worst direction (%)", "layer")
     ax.grid(False, axis="y")

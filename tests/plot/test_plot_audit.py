@@ -90,3 +90,14 @@ def test_colours_are_distinct_and_readable():
     assert len(set(layer_colors(12))) == 12
     assert heat(0) != heat(1) and ink_on(1) == "#ffffff" != ink_on(0)
     assert all(len(heat(t / 10)) == 7 for t in range(-5, 20))
+
+
+def test_labels_of_many_layers_are_thinned_and_can_be_read_on_black():
+    import matplotlib.pyplot as plt
+
+    from meanfield.plot import layers
+
+    with plt.style.context("dark_background"):
+        ax = layers(specimen(layers=100, heads=1, inputs=1))
+    assert len(ax.get_xticks()) <= 16 and ax.xaxis.label.get_color() == "#e8ecf1"
+    plt.close(ax.figure)
