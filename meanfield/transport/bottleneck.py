@@ -98,7 +98,7 @@ def _on_host(costs, a, b) -> _Found:
     """Solve between the atoms that have mass."""
     costs, a, b = (np.asarray(array) for array in (costs, a, b))
     rows, cols = np.flatnonzero(a), np.flatnonzero(b)
-    present = costs[np.ix_(rows, cols)]
+    present = costs[np.ix_(rows, cols)].astype(np.float64)  # numpy does not sort half precision
     masses = a.sum(dtype=np.float64), b.sum(dtype=np.float64)
     if not same_mass(*masses, a, b):
         return _nothing(costs, Status.unequal_masses)

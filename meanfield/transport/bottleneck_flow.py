@@ -3,6 +3,7 @@
 import math
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
@@ -43,7 +44,7 @@ def in_units(a: Float[Array, " n"], b: Float[Array, " m"]) -> Supply:
     The slack covers what rounding can have done to weights that were meant to be equal: sixteen
     times the machine epsilon of their dtype, and one unit an atom.
     """
-    epsilon = max(float(np.finfo(w.dtype).eps) for w in (a, b))
+    epsilon = max(float(jnp.finfo(w.dtype).eps) for w in (a, b))
     shares = (w.astype(np.float64) / math.fsum(w) for w in (a, b))
     units_a, units_b = (np.rint(share * UNITS).astype(np.int64) for share in shares)
     return Supply(units_a, units_b, int(16 * epsilon * UNITS) + len(a) + len(b))

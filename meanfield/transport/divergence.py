@@ -50,7 +50,10 @@ class KullbackLeibler(AbstractDivergence):
     def penalty(self, share: Float[Array, " n"], rho: Rho) -> Float[Array, " n"]:
         finite = jnp.where(jnp.isinf(rho), 0.0, rho)
         excess = share - 1  # rounding at shares near one is then relative to it
-        return finite * (jax.scipy.special.xlog1py(share, excess) - excess)
+        near = share > 0.5
+        by_excess = jax.scipy.special.xlog1py(share, jnp.where(near, excess, 0.0))
+        by_share = jax.scipy.special.xlogy(share, jnp.where(near | (share <= 0), 1.0, share))
+        return finite * (jnp.where(near, by_excess, by_share) - excess)
 
     def bounds(self, rho: Rho) -> tuple[Float[Array, ""], Float[Array, ""]]:
         return _all_or_any(rho)

@@ -61,8 +61,15 @@ def values(problem: Problem, pair: Pair) -> tuple[float, float]:
             continue
         dual -= rho * (weights @ np.expm1(-potential / rho))
         excess = mass - weights
-        primal += rho * np.sum(mass * np.log1p(excess / weights) - excess)
+        primal += rho * np.sum(_shares_times_logs(mass, weights) - excess)
     return float(primal), float(dual)
+
+
+def _shares_times_logs(mass: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """The products m log(m / w), to the digits of m - w where that is small, and zero at zero."""
+    share = mass / weights
+    far = np.log(np.where((share > 0.5) | (share <= 0), 1.0, share))
+    return mass * np.where(share > 0.5, np.log1p(np.maximum((mass - weights) / weights, -0.5)), far)
 
 
 def _closed(problem: Problem, pair: Pair, tolerance: float) -> bool:
@@ -78,7 +85,8 @@ def _closed(problem: Problem, pair: Pair, tolerance: float) -> bool:
 def _rounding(problem: Problem) -> float:
     """What a gap may be without being seen, which counts where the optimum is zero."""
     mass = min(problem.a.sum(), problem.b.sum())
-    return mass * (1e-13 * problem.costs.mean() + 1e-17 * min(problem.rho))
+    paid = min(problem.costs.mean(), max(problem.rho))  # nobody pays much more than the price
+    return mass * (1e-13 * paid + 1e-17 * min(problem.rho))
 
 
 def _start(problem: Problem) -> Pair:
@@ -118,8 +126,12 @@ class _Newton:
         self.wanted = problem.a * np.exp(-now.f / first), problem.b * np.exp(-now.g / second)
         self.ratio = now.coupling / slack
         self.rows = self.ratio.sum(axis=1) + self.wanted[0] / first
-        cols = self.ratio.sum(axis=0) + self.wanted[1] / second
-        self.reduced = np.diag(cols) - self.ratio.T @ (self.ratio / self.rows[:, None])
+        lost = self.wanted[0] / first / self.rows
+        between = self.ratio.T @ (self.ratio / self.rows[:, None])
+        np.fill_diagonal(between, 0.0)
+        # the diagonal by sums of positive numbers: the difference may have no digits
+        own = self.wanted[1] / second + lost @ self.ratio + between.sum(axis=1)
+        self.reduced = np.diag(own) - between
 
     def direction(self, target: np.ndarray | float) -> tuple[Pair, np.ndarray]:
         """The step that makes the products P s equal to the target, and that of the slacks."""

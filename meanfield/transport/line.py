@@ -48,7 +48,7 @@ def monotone_plan(mu: Measure, nu: Measure, cost: AbstractPointCost) -> Plan:
     {cite}`peyre2019computational`, Remark 2.30. No host callback, O((n + m) log(n + m)).
     """
     a, b = mu.weights, nu.weights
-    x, y = _harmless(mu, cost), _harmless(nu, cost)
+    x, y = _within(mu, nu)
     by_x, by_y = jnp.argsort(x[:, 0]), jnp.argsort(y[:, 0])
     i, j, shares = _staircase(a[by_x], b[by_y])
     rows, cols = by_x[i], by_y[j]
@@ -56,14 +56,18 @@ def monotone_plan(mu: Measure, nu: Measure, cost: AbstractPointCost) -> Plan:
     costs = cost.pairs(x[rows], y[cols])
     rise = jnp.diff(costs, prepend=0.0)
     along_x = jnp.cumsum(jnp.where(jnp.diff(i, prepend=0) > 0, rise, 0.0))
+    f = jnp.zeros(a.shape, costs.dtype).at[rows].set(along_x)
+    g = jnp.zeros(b.shape, costs.dtype).at[cols].set(jnp.cumsum(rise) - along_x)
+    opposite_x, opposite_y = jnp.zeros_like(x), jnp.zeros_like(y)
+    opposite_x, opposite_y = opposite_x.at[rows].set(y[cols]), opposite_y.at[cols].set(x[rows])
     finite = jnp.all(jnp.where(shares > 0, jnp.isfinite(costs), True))
     fits = same_mass(jnp.sum(a), jnp.sum(b), a, b)
     return Plan(
         rows=rows.astype(jnp.int32),
         cols=cols.astype(jnp.int32),
         masses=mass * shares,
-        f=jnp.zeros(a.shape, costs.dtype).at[rows].set(along_x),
-        g=jnp.zeros(b.shape, costs.dtype).at[cols].set(jnp.cumsum(rise) - along_x),
+        f=f + _beyond(mu, x, opposite_x, cost),
+        g=g + _beyond(nu, y, opposite_y, cost),
         status=jnp.where(
             fits,
             jnp.where(finite, Status.successful, Status.nonfinite_cost),
@@ -90,7 +94,23 @@ def _cumulative(a: Float[Array, " n"]) -> Float[Array, " n-1"]:
     return total[:-1] / jnp.where(total[-1] > 0, total[-1], 1.0)
 
 
-def _harmless(mu: Measure, cost: AbstractPointCost) -> Float[Array, "n 1"]:
-    """The points, with zero in place of absent atoms at infinite cost, which would poison sums."""
-    near = jnp.isfinite(cost.pairs(2 * mu.points, jnp.zeros_like(mu.points)))
-    return jnp.where((near | mu.present)[:, None], mu.points, 0.0)
+def _within(mu: Measure, nu: Measure) -> tuple[Float[Array, "n 1"], Float[Array, "m 1"]]:
+    """The points, absent atoms moved into the range of the others: costs of far ones in the sums
+    that make potentials would leave no digits of the rest."""
+    points = jnp.concatenate([mu.points, nu.points])
+    seen = jnp.concatenate([mu.present, nu.present])[:, None]
+    low = jnp.min(jnp.where(seen, points, jnp.inf), initial=jnp.inf)
+    high = jnp.max(jnp.where(seen, points, -jnp.inf), initial=-jnp.inf)
+    low, high = (jnp.where(jnp.any(seen), end, 0.0).astype(points.dtype) for end in (low, high))
+
+    def placed(measure: Measure) -> Float[Array, "n 1"]:
+        near = jnp.clip(jnp.where(jnp.isnan(measure.points), low, measure.points), low, high)
+        return jnp.where(measure.present[:, None], measure.points, near)
+
+    return placed(mu), placed(nu)
+
+
+def _beyond(mu: Measure, x: Array, opposite: Array, cost: AbstractPointCost) -> Float[Array, " n"]:
+    """What the potentials of absent atoms gain on the way from the range of the others."""
+    more = cost.pairs(mu.points, opposite) - cost.pairs(x, opposite)
+    return jnp.where(mu.present | ~jnp.isfinite(more), 0.0, more)

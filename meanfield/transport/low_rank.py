@@ -81,6 +81,8 @@ class LowRank(AbstractSolver):
 
     def _factors(self, pairs: AbstractPairs, a: Array, b: Array) -> tuple[Array, Array, Array]:
         """The factors of a coupling of mass one, and whether the descent ended by itself."""
+        if self.rank == 1:  # one station: independent atoms, and nothing to descend
+            return held_constant((a[:, None], b[:, None], jnp.ones((), bool)))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # OTT imports jaxopt
             from ott.problems.linear.linear_problem import LinearProblem

@@ -104,17 +104,19 @@ class Unbalanced(AbstractSolver):
         fixed, between, scale = held_constant((problem, sides, largest))
         last = self._iterate(fixed, between)
         found = held_constant((last.f, last.g))
-        result = self._result(fixed, between, last, scale, (mu, nu))
         lost, moved = _lost(sides, mu, nu), unbalanced_value(problem, sides, found)
         value = jnp.where(empty, lost, moved)
         primal, outside = primal_value(fixed, between, found)
-        dual = jax.lax.stop_gradient(value)
+        primal, dual = jnp.where(empty, lost, primal), jax.lax.stop_gradient(value)
+        result = self._result(fixed, between, last, scale, (mu, nu))
+        told = jnp.isfinite(primal) & jnp.isfinite(dual) | (result != RESULTS.successful)
+        result = RESULTS.where(told, result, RESULTS.potentials_not_settled)
         mass = jnp.maximum(jnp.sum(fixed.a), jnp.sum(fixed.b))
         return Transport(
             value=jnp.where(result == RESULTS.successful, value, jnp.nan),
             coupling=EntropicCoupling(held_constant(lazy), last.f, last.g, jnp.ones_like(dual)),
             potentials=found,
-            primal=jnp.where(empty, dual, primal),
+            primal=jax.lax.stop_gradient(primal),
             dual=dual,
             marginal_error=jnp.where(empty, 0.0, outside / mass),
             steps=last.steps,

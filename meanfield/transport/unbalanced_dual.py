@@ -2,7 +2,7 @@
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from .entropic_problem import EntropicProblem
 from .translation import Potentials, Sides
@@ -11,14 +11,29 @@ from .translation import Potentials, Sides
 def dual_value(problem: EntropicProblem, sides: Sides, potentials: Potentials) -> Float[Array, ""]:
     r"""$-\sum_i a_i \phi_1^*(-f_i) - \sum_j b_j \phi_2^*(-g_j) - \varepsilon \sum_{ij} a_i b_j
     (e^{(f_i + g_j - C_{ij}) / \varepsilon} - 1)$, with $\phi = \rho \varphi$."""
-    f, g = potentials
+    f, g = (
+        _countable(weights, side, potential, problem.epsilon)
+        for weights, side, potential in zip((problem.a, problem.b), sides, potentials, strict=True)
+    )
     moved = problem.a @ problem.spread(f, g, jnp.ones_like(g))
     entropy = problem.epsilon * (moved - jnp.sum(problem.a) * jnp.sum(problem.b))
     return _paid(problem.a, sides[0], f) + _paid(problem.b, sides[1], g) - entropy
 
 
 def _paid(weights: Float[Array, " n"], side, potential: Float[Array, " n"]) -> Float[Array, ""]:
-    return -jnp.sum(weights * side.conjugate(-potential))
+    counted = _counted(weights, side, potential)
+    paid = side.conjugate(-jnp.where(counted, potential, 0.0))
+    return -jnp.sum(weights * jnp.where(counted, paid, 0.0))
+
+
+def _counted(weights: Float[Array, " n"], side, potential: Float[Array, " n"]) -> Bool[Array, " n"]:
+    """All atoms but the absent ones whose mass, if they had any, would multiply out of range."""
+    return (weights > 0) | (jnp.isfinite(potential) & jnp.isfinite(side.conjugate(-potential)))
+
+
+def _countable(weights, side, potential, epsilon) -> Float[Array, " n"]:
+    """The potentials, with one at which nothing moves where an atom is not counted."""
+    return jnp.where(_counted(weights, side, potential), potential, -1e6 * epsilon)
 
 
 def primal_value(
@@ -33,7 +48,8 @@ def primal_value(
     (f, g), a, b = potentials, problem.a, problem.b
     sent = problem.spread(f, g, jnp.ones_like(g))
     received = problem.transpose.spread(g, f, jnp.ones_like(f))
-    entropy = problem.epsilon * (a @ sent - jnp.sum(a) * jnp.sum(b))
+    moved = _seen(a, sent)
+    entropy = problem.epsilon * (moved - jnp.sum(a) * jnp.sum(b))
     carried = _seen(a, sent * f) + _seen(b, received * g) - entropy
     penalties = _seen(a, sides[0].penalty(sent)) + _seen(b, sides[1].penalty(received))
     outside = [

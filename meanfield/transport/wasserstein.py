@@ -132,14 +132,15 @@ def working_scale(solver: AbstractSolver, mu: Any, nu: Any) -> Float[Array, ""]:
     return power_of_two_above(mu.radius, nu.radius)
 
 
-# Up to here distances down to 2^-15 of the radius have p-th powers that float32 can tell from zero.
-_STEEP = 8
+# Up to here distances down to 2^-60 of the radius have p-th powers that float32 can tell from zero:
+# two clouds far from the origin, or with a far atom in common, are much nearer than that.
+_STEEP = 2
 
 
 def working_cost(
     cost: PowerCost, solver: AbstractSolver, longest: Callable[[], Float[Array, ""]]
 ) -> PowerCost | SteepCost:
-    r"""The cost itself, or for large p in the unit $W_\infty$: p-th powers of it would vanish."""
+    r"""The cost itself, or for p above 2 in the unit $W_\infty$: p-th powers of it would vanish."""
     if not isinstance(solver, Exact) or cost.p <= _STEEP:
         return cost
     unit = jax.lax.stop_gradient(longest())
