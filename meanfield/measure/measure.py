@@ -92,7 +92,7 @@ class Measure(eqx.Module):
     @property
     def radius(self) -> Float[Array, "*batch"]:
         """The largest Euclidean norm of an atom that has mass."""
-        return jnp.max(jnp.linalg.norm(self._seen, axis=-1), axis=-1, initial=0.0)
+        return jnp.max(_norms(self._seen), axis=-1, initial=0.0)
 
     @property
     def _seen(self) -> Float[Array, "*batch n d"]:
@@ -172,6 +172,13 @@ class Measure(eqx.Module):
         keeper = _first_equal(self, tol)
         weights = jnp.zeros_like(self.weights).at[keeper].add(self.weights)
         return Measure(self.points, weights)
+
+
+def _norms(x: Float[Array, "*n d"]) -> Float[Array, "*n"]:
+    """Euclidean norms, in the unit of the largest coordinate: squares leave the range first."""
+    largest = jax.lax.stop_gradient(jnp.max(jnp.abs(x), axis=-1, keepdims=True, initial=0.0))
+    unit = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1.0)
+    return unit[..., 0] * jnp.linalg.norm(x / unit, axis=-1)
 
 
 def _first_equal(mu: Measure, tol: float) -> Int[Array, " n"]:

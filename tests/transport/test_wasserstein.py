@@ -216,3 +216,20 @@ def test_float32_stays_float32_and_agrees(rng, p, d):
     mixed = mf.wasserstein(single[0], nu, p)
     assert mixed.dtype == jnp.result_type(float)
     assert_close(mixed, value, rtol=1e-5)
+
+
+@pytest.mark.parametrize("p", [1, 2, 6, 7, 8, 20])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_far_from_the_origin_it_keeps_its_digits(p, dtype):
+    rng = np.random.default_rng(7)
+    x, y = np.round(8 * rng.normal(size=(2, 6, 3))) / 8  # exact at the offset in float32 too
+    here = mf.wasserstein(mf.Measure(x), mf.Measure(y), p=p)
+    clouds = [mf.Measure((z + 1e6).astype(dtype)) for z in (x, y)]
+    np.testing.assert_allclose(mf.wasserstein(*clouds, p=p), here, rtol=400 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("p", [2, 4, 6, 8])
+def test_a_far_common_atom_takes_no_digits_in_single_precision(p):
+    x, y = np.array([[0.0], [2.0**20]], np.float32), np.array([[1.0], [2.0**20]], np.float32)
+    pairs = [mf.Measure(np.hstack([z, 0 * z]), np.full(2, 0.5, np.float32)) for z in (x, y)]
+    np.testing.assert_allclose(mf.wasserstein(*pairs, p=p), 0.5 ** (1 / p), rtol=1e-5)
