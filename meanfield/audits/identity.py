@@ -31,7 +31,7 @@ def tensor_hash(model: Any) -> str:
         if isinstance(leaf, (jax.Array, np.ndarray, np.generic, int, float, complex)):
             array = np.ascontiguousarray(leaf)
             found.update(f"{jax.tree_util.keystr(place)} {array.dtype} {array.shape}".encode())
-            found.update(array.reshape(-1).view(np.uint8))
+            found.update(memoryview(array.reshape(-1).view(np.uint8)))  # pyright: ignore[reportArgumentType]
     return found.hexdigest()
 
 
