@@ -13,10 +13,12 @@ from law_table import SUBJECTS
 
 
 DTYPES = ["float64", "float32"] if jax.config.read("jax_enable_x64") else ["float32"]
-# So many draws of each law in the exhaustive lane; MEANFIELD_SEED=random takes fresh ones.
-DRAWS = int(os.environ.get("MEANFIELD_LAW_DRAWS", "4"))
+# A nightly command tries every law on so many draws, MEANFIELD_SEED=random on fresh ones; every
+# program is compiled in both precisions, so that even a few draws take longer than all other tests.
+DRAWS = int(os.environ.get("MEANFIELD_LAW_DRAWS", "0"))
 SHIFTS = (1.0, 1e3, 1e6)
 
+many_draws = pytest.mark.skipif(DRAWS == 0, reason="MEANFIELD_LAW_DRAWS=4 runs it")
 every_dtype = pytest.mark.parametrize("dtype", DTYPES)
 
 
@@ -62,6 +64,7 @@ def test_absent_split_and_permuted_atoms_change_nothing(subject, seed):
 
 
 @pytest.mark.exhaustive
+@many_draws
 @every_dtype
 @those(lambda subject: True)
 def test_however_a_measure_is_written_the_answer_is_the_same(subject, dtype, seed):
@@ -91,6 +94,7 @@ def _same_when_rewritten(subject, case, which, rewriting: Rewriting, plain, dtyp
 
 
 @pytest.mark.exhaustive
+@many_draws
 @every_dtype
 @those(lambda subject: subject.translates is True)
 def test_a_common_shift_moves_only_what_lives_in_space(subject, dtype, seed):
@@ -113,6 +117,7 @@ def test_a_common_shift_moves_only_what_lives_in_space(subject, dtype, seed):
 
 
 @pytest.mark.exhaustive
+@many_draws
 @every_dtype
 @those(lambda subject: subject.scales is True)
 def test_a_change_of_units_changes_the_units(subject, dtype, seed):
@@ -133,6 +138,7 @@ def test_a_change_of_units_changes_the_units(subject, dtype, seed):
 
 
 @pytest.mark.exhaustive
+@many_draws
 @pytest.mark.float64
 @those(lambda subject: subject.singles is True)
 def test_single_precision_agrees_with_double(subject, seed):
