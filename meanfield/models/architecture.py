@@ -11,7 +11,7 @@ from typing import Any
 
 from .config import Config
 from .error import ModelError
-from .families import HEADS, SUPPORTED, family_of, looks_like
+from .families import HEADS, SAME, SUPPORTED, family_of, looks_like
 from .shapes import Fields, Shapes, fields_of
 from .standards import standard_heads, standards
 
@@ -36,6 +36,7 @@ class Architecture:
     fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
+        object.__setattr__(self, "family", SAME.get(self.family, self.family))
         if self.family not in SUPPORTED:
             raise ModelError(
                 f"`family` (--arch) must be one of {', '.join(SUPPORTED)}; got {self.family!r}."

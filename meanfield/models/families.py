@@ -14,7 +14,7 @@ SUPPORTED = (
     "vit", "dinov2",
 )  # fmt: skip
 # the same model under another name
-_SAME = {"xlm-roberta": "roberta", "camembert": "roberta"}
+SAME = {"xlm-roberta": "roberta", "camembert": "roberta"}
 IMAGE_FAMILIES = ("vit", "dinov2")
 # what each family calls its number of heads
 HEADS = dict.fromkeys(SUPPORTED, "num_attention_heads") | {
@@ -42,7 +42,7 @@ def family_of(config: Config) -> str:
       ModelError: another architecture; the message lists those supported.
     """
     written = config.fields.get("model_type")
-    family = _SAME.get(written, written) if isinstance(written, str) else None
+    family = SAME.get(written, written) if isinstance(written, str) else None
     if family not in SUPPORTED:
         raise ModelError(_unsupported(config, written))
     if config.fields.get("quantization_config") is not None:
@@ -54,7 +54,7 @@ def family_of(config: Config) -> str:
 
 
 def _unsupported(config: Config, written: Any) -> str:
-    known = ", ".join((*SUPPORTED[:2], *_SAME, *SUPPORTED[2:]))
+    known = ", ".join((*SUPPORTED[:2], *SAME, *SUPPORTED[2:]))
     advice = (
         "If the tensors are those of one of these, say so with --arch (models.Architecture)."
         if written is None

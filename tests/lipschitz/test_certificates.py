@@ -242,7 +242,7 @@ def test_what_is_wrong_is_said():
             mf.certify(f, mu, 0.1, order=2)
         with pytest.raises(ValueError, match="ConditionalMeasure"):
             mf.certify(mf.CausalAttention(f), mu, 0.1)
-        with pytest.raises(TypeError, match="Wrap points"):
+        with pytest.raises(TypeError, match=r"Write mf.Measure\(points\)"):
             mf.certify(f, mu.points, 0.1)
 
 
